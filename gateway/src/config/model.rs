@@ -1,0 +1,112 @@
+//! The validated configuration: what the rest of the loader works on. Made by reading a gateway file; every address is of a
+//! family that its service has, every reference resolves, nothing is left to check.
+
+use std::net::IpAddr;
+
+use ipnet::IpNet;
+
+/// A whole gateway file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// Settings of the gateway.
+    pub gateway: Gateway,
+    /// Services, in the order of the file; names are unique.
+    pub services: Vec<Service>,
+}
+
+/// Settings of the gateway.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Gateway {
+    /// Name of the external interface, `net1` unless set.
+    pub external_interface: String,
+    /// Name of the cluster interface, `eth0` unless set.
+    pub cluster_interface: String,
+    /// Next hops on the cluster interface, at most one of each family; where one is missing, the default route of the
+    /// cluster interface in the main table is used, else targets are on-link.
+    pub cluster_gateways: Vec<IpAddr>,
+    /// Routing table that holds the gateway's routes, 100 unless set.
+    pub table: u32,
+    /// Flows per family, a power of two (rounded up).
+    pub max_flows: u32,
+    /// Idle timeouts.
+    pub timeouts: Timeouts,
+    /// ICMP errors that the programs may send, per second and CPU.
+    pub icmp_errors_per_second: u32,
+    /// Port of the admin server (`/livez`, `/readyz`, `/metrics`), bound to the cluster interface's addresses and loopback.
+    pub admin_port: u16,
+}
+
+/// Idle timeouts in seconds.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "the fields mirror the programs' own Timeouts, documented there")]
+pub struct Timeouts {
+    pub tcp_half_open: u32,
+    pub tcp_established: u32,
+    pub tcp_fin: u32,
+    pub tcp_time_wait: u32,
+    pub tcp_closed: u32,
+    pub udp_unreplied: u32,
+    pub udp_stream: u32,
+    pub sctp_unreplied: u32,
+    pub sctp_established: u32,
+}
+
+/// One service: a set of VIPs and ports served by a set of targets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Service {
+    /// `<namespace>/<name>`, unique in the file.
+    pub name: String,
+    /// Addresses that clients use.
+    pub vips: Vec<Vip>,
+    /// Source addresses towards the targets, at most one of each family; where one is missing, the cluster interface's
+    /// own first global address.
+    pub snat: Vec<IpAddr>,
+    /// Where packets go: today one ClusterIP per family. A VIP is served by the targets of its own family.
+    pub targets: Vec<IpAddr>,
+    /// Ports.
+    pub ports: Vec<Port>,
+    /// Clients that may connect; empty: everybody.
+    pub source_ranges: Vec<IpNet>,
+}
+
+/// An address that clients use, with the prefix length of its subnet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Vip {
+    /// Address and prefix length.
+    pub address: IpNet,
+    /// The subnet's router; without one only clients inside the subnet are answered.
+    pub gateway: Option<IpAddr>,
+}
+
+/// A port of a service.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Port {
+    /// Name, for people.
+    pub name: Option<String>,
+    /// Transport protocol.
+    pub protocol: Protocol,
+    /// Port of the VIP.
+    pub port: u16,
+    /// Port of the targets; the same as `port` unless the file says otherwise.
+    pub target_port: u16,
+}
+
+/// Transport protocols that Sluice forwards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[expect(missing_docs, reason = "the names say it")]
+pub enum Protocol {
+    Tcp,
+    Udp,
+    Sctp,
+}
+
+impl Protocol {
+    /// IP protocol number.
+    pub const fn number(self) -> u8 {
+        match self {
+            Self::Tcp => 6,
+            Self::Udp => 17,
+            Self::Sctp => 132,
+        }
+    }
+}

@@ -1,0 +1,3 @@
+//! Sluice gateway: the loader that runs in the gateway pod.
+
+pub mod config;

@@ -1,0 +1,2 @@
+//! `sluice-gateway`, the loader that runs in the gateway pod.
+fn main() {}

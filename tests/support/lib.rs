@@ -1,0 +1,1 @@
+//! Shared parts of the test rungs: topology, peers, packet builders, the oracle.
