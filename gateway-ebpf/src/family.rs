@@ -2,8 +2,15 @@
 
 use bytemuck::Pod;
 
+mod sealed {
+    /// The layouts of the maps are checked for these types only.
+    pub trait Sealed {}
+    impl Sealed for [u8; 4] {}
+    impl Sealed for [u8; 16] {}
+}
+
 /// An IP address as it stands in a packet and in the maps: big-endian bytes.
-pub trait Address: Pod + Eq + Default + core::fmt::Debug {
+pub trait Address: sealed::Sealed + Pod + Eq + Default + core::fmt::Debug {
     /// Bytes in one address: 4 or 16.
     const LEN: usize;
     /// The address as big-endian 32-bit words in memory order, unused words zero. What checksums add up.

@@ -446,26 +446,27 @@ pub fn flow_check<A: Address>(key: &FlowKey<A>) -> u16 {
 
 /// Names the layouts that the kernel relies on, and lets user space read them as bytes.
 macro_rules! layout {
-    ($($name:ident<$addr:ty> = $size:literal),+ $(,)?) => { $(
-        const _: () = assert!(size_of::<$name<$addr>>() == $size);
-        // SAFETY: every field is Pod, and the assertion leaves no room for padding beyond the named fields.
-        unsafe impl Zeroable for $name<$addr> {}
+    ($($name:ident = $v4:literal, $v6:literal;)+) => { $(
+        const _: () = assert!(size_of::<$name<[u8; 4]>>() == $v4 && size_of::<$name<[u8; 16]>>() == $v6);
+        // SAFETY: every field is Pod. `Address` is sealed to the two types that the assertion checks, and it leaves no room
+        // for padding beyond the named fields.
+        unsafe impl<A: Address> Zeroable for $name<A> {}
         // SAFETY: as above.
-        unsafe impl Pod for $name<$addr> {}
+        unsafe impl<A: Address> Pod for $name<A> {}
         #[cfg(feature = "user")]
         // SAFETY: `bytemuck::Pod` holds, which asks for more than `aya::Pod`.
-        unsafe impl aya::Pod for $name<$addr> {}
+        unsafe impl<A: Address> aya::Pod for $name<A> {}
     )+ };
 }
 
 layout! {
-    ServiceKey<[u8; 4]> = 8, ServiceKey<[u8; 16]> = 20,
-    Target<[u8; 4]> = 40, Target<[u8; 16]> = 112,
-    FlowKey<[u8; 4]> = 16, FlowKey<[u8; 16]> = 40,
-    ReplyKey<[u8; 4]> = 16, ReplyKey<[u8; 16]> = 40,
-    FragmentKey<[u8; 4]> = 16, FragmentKey<[u8; 16]> = 40,
-    Fragment<[u8; 4]> = 12, Fragment<[u8; 16]> = 24,
-    RangeKey<[u8; 4]> = 8, RangeKey<[u8; 16]> = 20,
+    ServiceKey = 8, 20;
+    Target = 40, 112;
+    FlowKey = 16, 40;
+    ReplyKey = 16, 40;
+    FragmentKey = 16, 40;
+    Fragment = 12, 24;
+    RangeKey = 8, 20;
 }
 
 const _: () = assert!(size_of::<Flow>() == 16 && size_of::<ReplyV4>() == 16 && size_of::<ReplyV6>() == 32);
