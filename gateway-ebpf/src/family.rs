@@ -2,6 +2,8 @@
 
 use bytemuck::Pod;
 
+use crate::packet::{Bytes, Packet, ParseError, ipv4, ipv6, protocol};
+
 mod sealed {
     /// The layouts of the maps are checked for these types only.
     pub trait Sealed {}
@@ -15,6 +17,8 @@ pub trait Address: sealed::Sealed + Pod + Eq + Default + core::fmt::Debug {
     const LEN: usize;
     /// The address as big-endian 32-bit words in memory order, unused words zero. What checksums add up.
     fn words(&self) -> [u32; 4];
+    /// The address made of big-endian words in memory order; the inverse of [`Address::words`].
+    fn from_words(words: [u32; 4]) -> Self;
     /// Whether every byte is zero, which in the maps means "unset".
     fn is_zero(&self) -> bool;
 }
@@ -24,6 +28,10 @@ impl Address for [u8; 4] {
     #[inline(always)]
     fn words(&self) -> [u32; 4] {
         [u32::from_ne_bytes(*self), 0, 0, 0]
+    }
+    #[inline(always)]
+    fn from_words(words: [u32; 4]) -> Self {
+        words[0].to_ne_bytes()
     }
     #[inline(always)]
     fn is_zero(&self) -> bool {
@@ -44,6 +52,10 @@ impl Address for [u8; 16] {
         ]
     }
     #[inline(always)]
+    fn from_words(words: [u32; 4]) -> Self {
+        bytemuck::cast(words)
+    }
+    #[inline(always)]
     fn is_zero(&self) -> bool {
         let [a, b, c, d] = self.words();
         (a | b | c | d) == 0
@@ -62,6 +74,17 @@ pub trait Family: Copy + 'static {
     const AF: u32;
     /// True for IPv4.
     const IS_V4: bool;
+    /// Length of the fixed IP header.
+    const HEADER: u32;
+    /// The ICMP protocol that goes with the family.
+    const ICMP: u8;
+    /// Parses the network header of a frame.
+    ///
+    /// # Errors
+    /// [`ParseError`], see there.
+    fn parse_network(frame: &impl Bytes) -> Result<Packet<Self::Addr>, ParseError>;
+    /// Whether no client can have `address` as its own (multicast, broadcast, loopback, unspecified).
+    fn is_martian(address: &Self::Addr) -> bool;
 }
 
 /// IPv4.
@@ -77,6 +100,17 @@ impl Family for V4 {
     const ETHERTYPE: u16 = 0x0800;
     const AF: u32 = 2;
     const IS_V4: bool = true;
+    const HEADER: u32 = ipv4::HEADER;
+    const ICMP: u8 = protocol::ICMP;
+    #[inline(always)]
+    fn parse_network(frame: &impl Bytes) -> Result<Packet<Self::Addr>, ParseError> {
+        ipv4::parse(frame)
+    }
+    #[inline(always)]
+    fn is_martian(address: &Self::Addr) -> bool {
+        // 0/8, 127/8, and from 224/4 on (multicast, reserved, broadcast).
+        address[0] == 0 || address[0] == 127 || address[0] >= 224
+    }
 }
 
 impl Family for V6 {
@@ -85,4 +119,16 @@ impl Family for V6 {
     const ETHERTYPE: u16 = 0x86dd;
     const AF: u32 = 10;
     const IS_V4: bool = false;
+    const HEADER: u32 = ipv6::HEADER;
+    const ICMP: u8 = protocol::ICMPV6;
+    #[inline(always)]
+    fn parse_network(frame: &impl Bytes) -> Result<Packet<Self::Addr>, ParseError> {
+        ipv6::parse(frame)
+    }
+    #[inline(always)]
+    fn is_martian(address: &Self::Addr) -> bool {
+        let [a, b, c, d] = address.words();
+        // ff00::/8, ::, ::1.
+        address[0] == 0xff || (a | b | c == 0 && (d == 0 || d == 1u32.to_be()))
+    }
 }

@@ -5,11 +5,17 @@
 //! The tc programs made of it live in [`programs`] and exist only for `target_arch = "bpf"`.
 #![cfg_attr(target_arch = "bpf", no_std)]
 #![cfg_attr(target_arch = "bpf", feature(core_intrinsics))]
-#![cfg_attr(target_arch = "bpf", expect(internal_features, reason = "compare-and-swap on a map value has no stable form"))]
+#![cfg_attr(
+    target_arch = "bpf",
+    expect(internal_features, reason = "compare-and-swap on a map value has no stable form")
+)]
 
+pub mod checksum;
 pub mod conntrack;
 pub mod family;
 pub mod maps;
+pub mod packet;
+pub mod ports;
 #[cfg(target_arch = "bpf")]
 pub mod programs;
 pub mod verdict;

@@ -19,7 +19,7 @@
 
 use bytemuck::{Pod, Zeroable};
 
-use crate::family::Address;
+use crate::{conntrack::State, family::Address};
 
 /// Part of the pin path. Raised whenever a key, a value or the meaning of a field changes.
 pub const SCHEMA_VERSION: u32 = 1;
@@ -41,7 +41,7 @@ pub const MAX_RANGES: u32 = 65_536;
 pub const DEFAULT_MAX_FLOWS: u32 = 262_144;
 
 /// Key of `services_v4/6`: what a client addresses.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ServiceKey<A> {
     /// The VIP.
@@ -115,7 +115,7 @@ pub struct Target<A> {
 }
 
 /// Key of `flows_v4/6`: the client's view of a flow.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct FlowKey<A> {
     /// The client's address.
@@ -152,7 +152,7 @@ pub struct Flow {
 }
 
 /// Key of `replies_v4/6`: the target's view of a flow. The entry is the reservation of `snat_port`.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct ReplyKey<A> {
     /// The target's address.
@@ -227,7 +227,12 @@ pub trait Reply<A>: Pod {
 impl Reply<[u8; 4]> for ReplyV4 {
     #[inline(always)]
     fn new(owner: &Owner<[u8; 4]>, activity: Activity) -> Self {
-        Self { client: owner.client, client_port: owner.client_port, target: owner.target, activity: activity.0 }
+        Self {
+            client: owner.client,
+            client_port: owner.client_port,
+            target: owner.target,
+            activity: activity.0,
+        }
     }
     #[inline(always)]
     fn owner(&self) -> Owner<[u8; 4]> {
@@ -260,9 +265,66 @@ impl Reply<[u8; 16]> for ReplyV6 {
     }
 }
 
+/// The fields of [`Flow`] that change only together: its first eight bytes as one word.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FlowHead(pub u64);
+
+impl FlowHead {
+    /// Packs the fields.
+    #[inline(always)]
+    pub const fn new(snat_port: u16, target: u16, check: u16, state: State) -> Self {
+        Self(snat_port as u64 | (target as u64) << 16 | (check as u64) << 32 | (state as u64) << 48)
+    }
+    /// [`Flow::snat_port`].
+    #[inline(always)]
+    pub const fn snat_port(self) -> u16 {
+        self.0 as u16
+    }
+    /// [`Flow::target`].
+    #[inline(always)]
+    pub const fn target(self) -> u16 {
+        (self.0 >> 16) as u16
+    }
+    /// [`Flow::check`].
+    #[inline(always)]
+    pub const fn check(self) -> u16 {
+        (self.0 >> 32) as u16
+    }
+    /// [`Flow::state`].
+    #[inline(always)]
+    pub const fn state(self) -> State {
+        State::from_raw((self.0 >> 48) as u8)
+    }
+    /// The same flow in another state.
+    #[inline(always)]
+    #[must_use]
+    pub const fn with_state(self, state: State) -> Self {
+        Self(self.0 & !(0xff << 48) | (state as u64) << 48)
+    }
+}
+
+impl Flow {
+    /// The head as one word.
+    pub const fn head(&self) -> FlowHead {
+        FlowHead(
+            self.snat_port as u64
+                | (self.target as u64) << 16
+                | (self.check as u64) << 32
+                | (self.state as u64) << 48,
+        )
+    }
+}
+
+/// Coarse seconds of a CLOCK_MONOTONIC reading in nanoseconds: the clock of every time stamp in the maps. Without a
+/// division, which costs the packet path 10 ns; slow by 8 parts in 10^8.
+#[inline(always)]
+pub const fn clock_seconds(nanoseconds: u64) -> u32 {
+    (((nanoseconds >> 20) * 1_125_900) >> 30) as u32
+}
+
 /// When an entry last saw a packet, and how many bytes it has seen, in one word that one store updates.
 ///
-/// Upper 24 bits: seconds of CLOCK_MONOTONIC modulo 2^24 (194 days). Lower 40 bits: bytes of IP packets, saturating at
+/// Upper 24 bits: [`clock_seconds`] modulo 2^24 (194 days). Lower 40 bits: bytes of IP packets, saturating at
 /// 1 TiB - 1.
 #[repr(transparent)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Pod, Zeroable)]
@@ -294,6 +356,12 @@ impl Activity {
         let seen = (self.0 >> Self::BYTE_BITS) as u32;
         let idle = now.wrapping_sub(seen) & Self::CLOCK_MASK;
         if idle > Self::CLOCK_MASK / 2 { 0 } else { idle }
+    }
+    /// The word after a packet that is not counted, at `now`: the low bits hold something else than bytes.
+    #[inline(always)]
+    #[must_use]
+    pub const fn touched(self, now: u32) -> Self {
+        Self::new(now, self.bytes())
     }
     /// The word after a packet of `bytes` at `now`.
     #[inline(always)]
@@ -331,7 +399,7 @@ pub struct Fragment<A> {
 }
 
 /// Data of a key of `ranges_v4/6`: big-endian, since LPM tries match from the first byte on.
-#[repr(C)]
+#[repr(C, align(4))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub struct RangeKey<A> {
     /// The service's id, big-endian; always matched whole (32 bits of the prefix length).
@@ -468,6 +536,9 @@ layout! {
     Fragment = 12, 24;
     RangeKey = 8, 20;
 }
+
+#[cfg(target_endian = "big")]
+compile_error!("FlowHead and the owner words are laid out for little-endian machines");
 
 const _: () = assert!(size_of::<Flow>() == 16 && size_of::<ReplyV4>() == 16 && size_of::<ReplyV6>() == 32);
 

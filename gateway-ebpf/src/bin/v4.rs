@@ -9,7 +9,11 @@ sluice_gateway_ebpf::programs!(sluice_gateway_ebpf::family::V4, v4);
 
 #[classifier]
 pub fn forward_v4(_ctx: TcContext) -> i32 {
-    if let Some(c) = tables::config.get(0) && let Some(f) = tables::flows_v4.get_ptr(sluice_gateway_ebpf::maps::FlowKey::default()) { return c.external_ifindex as i32 + unsafe{(*f).snat_port as i32}; }
+    if let Some(c) = tables::config.get(0)
+        && let Some(f) = tables::flows_v4.get_ptr(sluice_gateway_ebpf::maps::FlowKey::default())
+    {
+        return c.external_ifindex as i32 + unsafe { (*f).snat_port as i32 };
+    }
     -1
 }
 

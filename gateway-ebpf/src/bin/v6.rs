@@ -9,7 +9,11 @@ sluice_gateway_ebpf::programs!(sluice_gateway_ebpf::family::V6, v6);
 
 #[classifier]
 pub fn forward_v6(_ctx: TcContext) -> i32 {
-    if let Some(c) = tables::config.get(0) && let Some(f) = tables::flows_v6.get_ptr(sluice_gateway_ebpf::maps::FlowKey::default()) { return c.external_ifindex as i32 + unsafe{(*f).snat_port as i32}; }
+    if let Some(c) = tables::config.get(0)
+        && let Some(f) = tables::flows_v6.get_ptr(sluice_gateway_ebpf::maps::FlowKey::default())
+    {
+        return c.external_ifindex as i32 + unsafe { (*f).snat_port as i32 };
+    }
     -1
 }
 
