@@ -1,0 +1,3 @@
+//! The netns rung: real traffic, a real kernel, network namespaces of the test's own. Needs root.
+
+mod oracle;
