@@ -1,0 +1,269 @@
+//! What a gateway says of itself: one model behind `status`, `/readyz` and `/metrics`, so that they cannot disagree.
+
+use std::net::IpAddr;
+use std::path::PathBuf;
+use std::time::SystemTime;
+
+use serde::{Deserialize, Serialize};
+
+/// The whole picture at one moment.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Status {
+    /// Version of the process that made this picture.
+    pub version: String,
+    /// Which gateway: the name of its folder in the BPF file system.
+    pub gateway_id: String,
+    /// The running daemon; absent when the picture was taken from the pinned maps alone.
+    pub process: Option<Process>,
+    /// Whether packets to every VIP of the configuration in force are served.
+    pub ready: bool,
+    /// Why not, one sentence each; empty when ready.
+    pub not_ready: Vec<String>,
+    /// The configuration file and what became of it; absent when no daemon runs.
+    pub config: Option<ConfigFile>,
+    /// The external and the cluster interface.
+    pub interfaces: Vec<Interface>,
+    /// The programs and whether the kernel has them on their devices.
+    pub programs: Vec<Program>,
+    /// VIPs of the configuration in force.
+    pub vips: Vec<Vip>,
+    /// Service ports, in the order of the file.
+    pub services: Vec<ServicePort>,
+    /// Flow tables, one of each family in use.
+    pub flow_tables: Vec<FlowTable>,
+    /// Packets dropped, by reason, in the order of the map; every reason is listed.
+    pub drops: Vec<Drop>,
+    /// The sweep; absent when no daemon runs.
+    pub sweep: Option<Sweep>,
+    /// What does not work but does not stop the service: failed netlink operations, unreachable next hops.
+    pub problems: Vec<String>,
+}
+
+/// The daemon.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Process {
+    /// Process id, in the daemon's own PID namespace.
+    pub pid: u32,
+    /// When it started.
+    #[serde(with = "rfc3339")]
+    pub started_at: SystemTime,
+}
+
+/// The configuration file and what became of it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ConfigFile {
+    /// The file that is watched.
+    pub path: PathBuf,
+    /// Counts the edits that this process has taken into force; 0: none yet.
+    pub generation: u64,
+    /// Where the configuration in force came from.
+    pub origin: Origin,
+    /// When the configuration in force was applied; absent while it has not been.
+    #[serde(with = "rfc3339::option")]
+    pub applied_at: Option<SystemTime>,
+    /// Whether the file as it is now is in force.
+    pub last_reload_successful: bool,
+    /// Edits refused since the start.
+    pub rejections: u64,
+    /// The last refusal, kept until the file is good again.
+    pub refusal: Option<Refusal>,
+}
+
+/// Where the configuration in force came from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Origin {
+    /// There is none: the file was never good.
+    None,
+    /// The file.
+    File,
+    /// The copy of the last good file: the file was already bad when the daemon started.
+    LastGoodCopy,
+}
+
+/// A file that was refused.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Refusal {
+    /// When it was first read.
+    #[serde(with = "rfc3339")]
+    pub at: SystemTime,
+    /// Every fault found, with line, field and fix.
+    pub error: String,
+}
+
+/// What an interface is for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Role {
+    /// Where clients come from, `net1`.
+    External,
+    /// Where targets are, `eth0`.
+    Cluster,
+}
+
+impl Role {
+    /// The name that metrics and tables use.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::External => "external",
+            Self::Cluster => "cluster",
+        }
+    }
+}
+
+/// One of the two interfaces.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Interface {
+    /// What it is for.
+    pub role: Role,
+    /// Its name.
+    pub name: String,
+    /// Its index; absent while there is no such interface.
+    pub ifindex: Option<u32>,
+    /// Whether it is administratively up.
+    pub up: bool,
+    /// MTU in bytes of IP.
+    pub mtu: u32,
+    /// Its addresses.
+    pub addresses: Vec<ipnet::IpNet>,
+}
+
+/// One program on one device.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Program {
+    /// Name of the program, as `bpftool` shows it.
+    pub name: String,
+    /// The device.
+    pub interface: String,
+    /// The hook, for example `ingress`.
+    pub hook: String,
+    /// How it is attached: `tcx` or `clsact`.
+    pub mode: String,
+    /// Whether the device says so now.
+    pub attached: bool,
+}
+
+/// A VIP and whether the external interface has it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Vip {
+    /// The address with the prefix length of its subnet.
+    pub address: ipnet::IpNet,
+    /// The subnet's router.
+    pub gateway: Option<IpAddr>,
+    /// Whether the external interface has the address now.
+    pub present: bool,
+}
+
+/// Counters of one service port on one VIP.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct ServicePort {
+    /// `<namespace>/<name>`.
+    pub service: String,
+    /// The VIP.
+    pub vip: IpAddr,
+    /// `tcp`, `udp` or `sctp`.
+    pub protocol: String,
+    /// Port of the VIP.
+    pub port: u16,
+    /// The port's name.
+    pub port_name: Option<String>,
+    /// Where packets go.
+    pub targets: Vec<std::net::SocketAddr>,
+    /// Traffic since the service port was made.
+    #[serde(flatten)]
+    pub counters: Counters,
+}
+
+/// Traffic of one service port.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Counters {
+    /// Packets from clients.
+    pub forward_packets: u64,
+    /// IP bytes from clients.
+    pub forward_bytes: u64,
+    /// Packets from targets.
+    pub reverse_packets: u64,
+    /// IP bytes from targets.
+    pub reverse_bytes: u64,
+    /// Flows made.
+    pub flows_opened: u64,
+    /// Flows in the table.
+    pub flows_active: u64,
+}
+
+/// How full a flow table is.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct FlowTable {
+    /// `ipv4` or `ipv6`.
+    pub family: String,
+    /// Flows in the table.
+    pub entries: u64,
+    /// Flows that fit.
+    pub capacity: u64,
+}
+
+impl FlowTable {
+    /// Share in use, percent.
+    pub fn percent(&self) -> f64 {
+        if self.capacity == 0 { 0.0 } else { self.entries as f64 * 100.0 / self.capacity as f64 }
+    }
+}
+
+/// Packets dropped for one reason.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Drop {
+    /// Name of the reason.
+    pub reason: String,
+    /// Packets.
+    pub packets: u64,
+}
+
+/// What the sweep has done.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Sweep {
+    /// Ticks since the start of the daemon.
+    pub ticks: u64,
+    /// Entries deleted since the start of the daemon.
+    pub deleted: u64,
+    /// Seconds that the last tick took.
+    pub last_seconds: f64,
+    /// When the last tick ended.
+    #[serde(with = "rfc3339::option")]
+    pub last_at: Option<SystemTime>,
+    /// Why the last tick failed, if it did.
+    pub error: Option<String>,
+}
+
+/// Times as RFC 3339 in UTC, to the second.
+mod rfc3339 {
+    use std::time::SystemTime;
+
+    use serde::{Deserialize, Deserializer, Serializer, de::Error};
+
+    pub fn serialize<S: Serializer>(time: &SystemTime, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(&humantime::format_rfc3339_seconds(*time))
+    }
+
+    pub fn deserialize<'de, D: Deserializer<'de>>(deserializer: D) -> Result<SystemTime, D::Error> {
+        humantime::parse_rfc3339(&String::deserialize(deserializer)?).map_err(D::Error::custom)
+    }
+
+    pub mod option {
+        use super::{Deserialize, Deserializer, Error, Serializer, SystemTime};
+
+        pub fn serialize<S: Serializer>(time: &Option<SystemTime>, serializer: S) -> Result<S::Ok, S::Error> {
+            match time {
+                Some(time) => super::serialize(time, serializer),
+                None => serializer.serialize_none(),
+            }
+        }
+
+        pub fn deserialize<'de, D: Deserializer<'de>>(
+            deserializer: D,
+        ) -> Result<Option<SystemTime>, D::Error> {
+            Option::<String>::deserialize(deserializer)?
+                .map(|text| humantime::parse_rfc3339(&text).map_err(D::Error::custom))
+                .transpose()
+        }
+    }
+}
