@@ -1,5 +1,7 @@
 //! Sluice gateway: the loader that runs in the gateway pod.
 
+#[cfg(feature = "loader")]
+pub mod bpf;
 pub mod config;
 
 #[cfg(feature = "loader")]
