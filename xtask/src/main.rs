@@ -1,2 +1,68 @@
-//! `cargo xtask`.
-fn main() {}
+//! `cargo xtask`: the one door to building, testing and trying Sluice.
+
+mod build_ebpf;
+mod libtest;
+mod lint;
+mod object;
+mod packages;
+mod process;
+mod setup;
+mod test;
+mod toolchain;
+mod tools;
+mod ui;
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+/// Build, test and try Sluice.
+#[derive(Parser)]
+#[command(
+    name = "cargo xtask",
+    bin_name = "cargo xtask",
+    after_help = "\
+Every command prints what it runs. What is missing it installs as root on Debian
+and Ubuntu; elsewhere it prints the exact commands. On a fresh machine with Rust:
+
+  cargo xtask test          build everything, lint, run all rungs of tests (root)
+  cargo xtask test unit     the tests that need neither root nor BPF in the kernel
+  cargo xtask build-ebpf    the BPF programs alone, with their sizes
+
+Environment:
+  SLUICE_BPF_RUSTC=PATH     the rustc for the BPF programs, in place of xtask's choice
+  LLVM_PREFIX=DIR           the LLVM for bpf-linker; default /usr/lib/llvm-<major>
+  NO_COLOR=1                no colours"
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Setup(setup::Args),
+    BuildEbpf(build_ebpf::Args),
+    Lint(lint::Args),
+    Test(test::Args),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = process::handle_signals().and_then(|()| match cli.command {
+        Command::Setup(args) => setup::run(&args),
+        Command::BuildEbpf(args) => build_ebpf::run(&args),
+        Command::Lint(args) => lint::run(&args),
+        Command::Test(args) => test::run(&args),
+    });
+    match result {
+        Ok(code) => code,
+        Err(error) => match error.downcast_ref::<process::Interrupted>() {
+            Some(interrupted) => interrupted.exit_code(),
+            None => {
+                ui::error(&error);
+                ExitCode::FAILURE
+            }
+        },
+    }
+}
