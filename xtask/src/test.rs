@@ -103,7 +103,7 @@ impl Rung {
             }
         })?;
         if !status.success() && counts.failed == 0 {
-            bail!("it ended with {status}, and no test says why: see above");
+            bail!("no test failed, but cargo did ({status}): see above");
         }
         if counts.passed + counts.failed == 0 {
             bail!("it ran no test");

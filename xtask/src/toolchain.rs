@@ -9,10 +9,10 @@ use std::{
     sync::OnceLock,
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 
 use crate::{
-    packages::{self, BPF_CLIPPY, BPF_TOOLCHAIN, LLVM_22},
+    packages::{self, BPF_CLIPPY, BPF_TOOLCHAIN, LLVM_22, Package},
     process, tools, ui,
 };
 
@@ -20,6 +20,9 @@ use crate::{
 const EXPLICIT: &str = "SLUICE_BPF_RUSTC";
 /// Where Debian's rustc is.
 const DISTRIBUTION: &str = "/usr/bin/rustc";
+
+/// What makes Debian 12 able to build them.
+const DEBIAN: [&[Package]; 2] = [BPF_TOOLCHAIN, LLVM_22];
 
 /// Where a compiler comes from, in the order of preference.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -98,13 +101,15 @@ pub fn ensure() -> Result<Compiler> {
 
 fn find() -> Result<Compiler> {
     let mut found = choose(candidates()?, tools::llvm_is_there);
-    if found.is_err() && packages::has_apt() {
-        let asked_for: Vec<_> = BPF_TOOLCHAIN.iter().chain(LLVM_22).collect();
-        if asked_for.iter().any(|package| !package.is_there()) {
-            packages::ensure(BPF_TOOLCHAIN)?;
-            packages::ensure(LLVM_22)?;
-            found = choose(candidates()?, tools::llvm_is_there);
+    if let Err(reasons) = &found
+        && std::env::var_os(EXPLICIT).is_none()
+        && packages::has_apt()
+        && DEBIAN.iter().copied().flatten().any(|package| !package.is_there())
+    {
+        for packages in DEBIAN {
+            packages::ensure(packages).with_context(|| advice(reasons))?;
         }
+        found = choose(candidates()?, tools::llvm_is_there);
     }
     match found {
         Ok((compiler, passed_over)) => {
@@ -114,14 +119,25 @@ fn find() -> Result<Compiler> {
             ui::ok(&compiler.describe());
             Ok(compiler)
         }
-        Err(reasons) => bail!(
-            "no compiler here can build the BPF programs:{}\n\nOn Debian 12, as root:\n\n  apt-get install {}\n\nElsewhere, with LLVM {} \
-             and its headers (LLVM_PREFIX names its folder):\n\n  rustup toolchain install nightly --component rust-src,clippy",
-            reasons.iter().map(|reason| format!("\n  {reason}")).collect::<String>(),
-            BPF_TOOLCHAIN.iter().chain(LLVM_22).map(|package| package.name).collect::<Vec<_>>().join(" "),
-            tools::LINKABLE_LLVM.map(|major| major.to_string()).join(" or "),
-        ),
+        Err(reasons) => bail!(advice(&reasons)),
     }
+}
+
+/// What is wrong with every compiler that was found, and how to get one that is right.
+fn advice(reasons: &[String]) -> String {
+    let found = if reasons.is_empty() {
+        "\n  (none found but stable Rust, which cannot build `core`)".to_owned()
+    } else {
+        reasons.iter().map(|reason| format!("\n  {reason}")).collect()
+    };
+    let packages: Vec<&str> = DEBIAN.iter().copied().flatten().map(|package| package.name).collect();
+    format!(
+        "no compiler here can build the BPF programs:{found}\n\nOn Debian 12, as root:\n\n  apt-get install {}\n\nElsewhere:\n\n  \
+         rustup toolchain install nightly --component rust-src,clippy\n\nwith the same LLVM ({}) and its headers; LLVM_PREFIX \
+         names its folder",
+        packages.join(" "),
+        tools::linkable_llvm(),
+    )
 }
 
 /// The first usable compiler, and why those before it are not; or why none is.

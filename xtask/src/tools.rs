@@ -43,6 +43,11 @@ pub fn llvm_is_there(major: u32) -> bool {
     linker_path(major).exists() || llvm_prefix(major).is_some()
 }
 
+/// [`LINKABLE_LLVM`] in words.
+pub fn linkable_llvm() -> String {
+    LINKABLE_LLVM.map(|major| major.to_string()).join(" or ")
+}
+
 /// cargo-deny: the one on the machine, else one of our own.
 ///
 /// # Errors
