@@ -1,10 +1,11 @@
 //! Sluice gateway: the loader that runs in the gateway pod.
 
 #[cfg(feature = "loader")]
+pub mod admin;
+#[cfg(feature = "loader")]
 pub mod bpf;
 pub mod config;
-
 #[cfg(feature = "loader")]
-pub mod admin;
+pub mod net;
 #[cfg(feature = "loader")]
 pub mod status;
