@@ -4,6 +4,10 @@
 use std::net::IpAddr;
 
 use ipnet::IpNet;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+use super::limits;
 
 /// A whole gateway file.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,21 @@ pub struct Gateway {
     pub admin_port: u16,
 }
 
+impl Default for Gateway {
+    fn default() -> Self {
+        Self {
+            external_interface: "net1".to_owned(),
+            cluster_interface: "eth0".to_owned(),
+            cluster_gateways: Vec::new(),
+            table: 100,
+            max_flows: limits::DEFAULT_MAX_FLOWS,
+            timeouts: Timeouts::default(),
+            icmp_errors_per_second: 1_000,
+            admin_port: 9_808,
+        }
+    }
+}
+
 /// Idle timeouts in seconds.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[expect(missing_docs, reason = "the fields mirror the programs' own Timeouts, documented there")]
@@ -49,6 +68,23 @@ pub struct Timeouts {
     pub udp_stream: u32,
     pub sctp_unreplied: u32,
     pub sctp_established: u32,
+}
+
+/// Netfilter's values, where it has the state.
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self {
+            tcp_half_open: 60,
+            tcp_established: 432_000,
+            tcp_fin: 120,
+            tcp_time_wait: 60,
+            tcp_closed: 10,
+            udp_unreplied: 30,
+            udp_stream: 120,
+            sctp_unreplied: 30,
+            sctp_established: 210,
+        }
+    }
 }
 
 /// One service: a set of VIPs and ports served by a set of targets.
@@ -65,7 +101,8 @@ pub struct Service {
     pub targets: Vec<IpAddr>,
     /// Ports.
     pub ports: Vec<Port>,
-    /// Clients that may connect; empty: everybody.
+    /// Clients that may connect, each network once; empty: everybody. Not empty, but without one of a family: nobody of
+    /// that family.
     pub source_ranges: Vec<IpNet>,
 }
 
@@ -92,9 +129,13 @@ pub struct Port {
 }
 
 /// Transport protocols that Sluice forwards.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize, JsonSchema,
+)]
+#[serde(rename_all = "UPPERCASE")]
 #[expect(missing_docs, reason = "the names say it")]
 pub enum Protocol {
+    #[default]
     Tcp,
     Udp,
     Sctp,
@@ -107,6 +148,15 @@ impl Protocol {
             Self::Tcp => 6,
             Self::Udp => 17,
             Self::Sctp => 132,
+        }
+    }
+
+    /// `TCP`, `UDP` or `SCTP`, as Kubernetes and the gateway file write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tcp => "TCP",
+            Self::Udp => "UDP",
+            Self::Sctp => "SCTP",
         }
     }
 }
