@@ -65,8 +65,12 @@ const NETWORK: &[Package] = &[
 
 const KERNELS: &[Package] = &[
     package("qemu-system-x86", "qemu-system-x86_64", "the virtual machine"),
-    package("busybox-static", "busybox", "the shell and tools inside it"),
-    package("cpio", "cpio", "packing its root file system"),
+    package("xz-utils", "xz", "reading compressed kernel modules"),
+    package(
+        "debian-archive-keyring",
+        "/usr/share/keyrings/debian-archive-keyring.gpg",
+        "trusting the kernels of other Debian releases",
+    ),
 ];
 
 impl Group {
