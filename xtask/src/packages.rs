@@ -56,7 +56,8 @@ pub const LLVM_22: &[Package] =
 
 const NETWORK: &[Package] = &[
     package("iproute2", "ip", "network namespaces, links, rules and routes"),
-    package("iptables", "iptables", "kube-proxy's part of the node, and the original gateway as the oracle"),
+    package("nftables", "nft", "kube-proxy's part of the node: ClusterIP to backends"),
+    package("iptables", "iptables", "the original gateway's rules, as the oracle"),
     package("bpftool", "bpftool", "looking into the maps, as users will"),
     package("ethtool", "ethtool", "offload settings of the test links"),
     package("curl", "curl", "the client"),

@@ -1,6 +1,7 @@
 //! Tools that are built from source into `target/tools`, where they disturb nothing else on the machine.
 
 use std::{
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -97,6 +98,9 @@ fn install(name: &str, version: &str, to: &Path, more: &[&str], env: &[(&str, &P
         .envs(env.iter().copied())
         .args(["install", name, "--version", version, "--locked", "--force", "--root"])
         .arg(to);
-    command.args(more).env("CARGO_TARGET_DIR", tools().join("build"));
-    process::run_quietly(&format!("building {name} {version}"), &mut command)
+    // Kept until it succeeds, so that an interrupted build goes on where it was.
+    let build = tools().join("build");
+    command.args(more).env("CARGO_TARGET_DIR", &build);
+    process::run_quietly(&format!("building {name} {version}"), &mut command)?;
+    fs::remove_dir_all(&build).with_context(|| format!("removing {}", build.display()))
 }
