@@ -9,3 +9,5 @@ pub mod config;
 pub mod net;
 #[cfg(feature = "loader")]
 pub mod status;
+#[cfg(feature = "loader")]
+pub mod tables;
