@@ -24,7 +24,7 @@ pub enum Hook {
     Clsact,
 }
 
-/// Runs the case and prints the programs' verified instruction counts.
+/// Runs the case.
 pub fn run(hook: Hook) -> ExitCode {
     let mut report = Report::default();
     match prepare() {
@@ -71,7 +71,6 @@ impl World {
         let Some(gateway) = running else { return };
         report.case("programs_are_attached_by_the_expected_hook", || attached(pod, hook));
         self.exchanges(report, "served");
-        report.case("programs_are_counted", print_programs);
 
         report.case("killing_the_loader_leaves_the_data_path", || {
             gateway.end(Signal::SIGKILL)?;
@@ -141,22 +140,7 @@ fn attached(pod: &Netns, hook: Hook) -> Result<()> {
     Ok(())
 }
 
-/// Prints the verified instructions of all programs in this kernel, which are Sluice's: nothing else runs here.
-fn print_programs() -> Result<()> {
-    let mut count = 0;
-    for program in loaded_programs() {
-        let program = program.context("reading the kernel's programs")?;
-        let name = program.name_as_str().context("a program without a name")?;
-        let instructions = program
-            .verified_instruction_count()
-            .with_context(|| format!("{name}: the kernel does not say how many instructions it verified"))?;
-        println!("@sluice program {name} {instructions}");
-        count += 1;
-    }
-    ensure!(count > 0, "no program is loaded");
-    Ok(())
-}
-
+/// The names of all programs in this kernel, which are Sluice's: nothing else runs here.
 fn names() -> Result<Vec<String>> {
     loaded_programs()
         .map(|program| {

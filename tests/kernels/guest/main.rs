@@ -6,6 +6,7 @@ mod gateway;
 mod init;
 mod refusal;
 mod report;
+mod verifier;
 
 use std::process::ExitCode;
 
@@ -19,6 +20,7 @@ fn main() -> ExitCode {
     match arguments.iter().map(String::as_str).collect::<Vec<_>>()[..] {
         ["end-to-end", "tcx"] => end_to_end::run(Hook::Tcx),
         ["end-to-end", "clsact"] => end_to_end::run(Hook::Clsact),
+        ["verifier"] => verifier::run(),
         ["refusal"] => refusal::run(),
         _ => {
             eprintln!("sluice-guest runs inside the virtual machines of `cargo xtask test kernels`");
