@@ -5,12 +5,14 @@ use std::fs;
 use sluice_gateway_ebpf::family::{V4, V6};
 
 use super::{
+    attach::{self, Attached, Devices, Hook},
     error::Error,
     families::{Families, LoaderFamily},
-    load,
+    liveness, load,
     maps::{FamilyMaps, Maps, SharedMaps},
     object::Objects,
     pins::Pins,
+    retire,
 };
 
 /// What to load, and where to pin it.
@@ -24,6 +26,8 @@ pub struct LoadOptions {
     pub max_flows: u32,
     /// The object files, [`Objects::EMBEDDED`] but in tests.
     pub objects: Objects,
+    /// How to attach; the best that the kernel has if unset.
+    pub hook: Option<Hook>,
 }
 
 /// The data path of this gateway.
@@ -31,21 +35,73 @@ pub struct DataPath {
     /// The maps of the families in use. The caller fills them before [`Self::attach`].
     pub maps: Maps,
     options: LoadOptions,
+    hook: Hook,
 }
 
 impl DataPath {
     /// Loads the programs and opens or makes the maps. Nothing is attached, and what an earlier loader attached goes on
-    /// working on the same maps.
+    /// working on the same maps. Removes what dead gateways of this node have left.
+    ///
+    /// Works on the calling thread's network namespace, like [`Self::attach`]: both must be called in the gateway's.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoObjects`] if the build has none, [`Error::Load`] and [`Error::Program`] if the kernel refuses them.
     pub fn load(options: LoadOptions) -> Result<Self, Error> {
+        let hook = options.hook.map_or_else(Hook::detect, Ok)?;
         let dir = options.pins.dir();
         fs::create_dir_all(&dir).map_err(Error::pin("make", &dir))?;
+        liveness::mark(&dir)?;
+        retire::dead_siblings(&options.pins)?;
         let maps = load_maps(&options)?;
-        Ok(Self { maps, options })
+        Ok(Self { maps, options, hook })
+    }
+
+    /// Brings the programs of the families in use to `devices`, then takes away what is no longer used. Changes nothing when
+    /// all is in order, so it is to be called after each change of the devices or of [`Self::set_families`].
+    ///
+    /// Programs of an earlier loader, of this or another version, are replaced in place: no packet finds none. Programs of
+    /// others stay.
+    ///
+    /// # Errors
+    ///
+    /// The first failure to attach; what is attached until then stays. A missing device is no error, see [`Attached`].
+    pub fn attach(&self, devices: &Devices) -> Result<Attached, Error> {
+        let Self { options: LoadOptions { pins, families, .. }, hook, .. } = self;
+        let result = attach::attach(pins, *families, devices, *hook)?;
+        retire::unused(pins, *families, devices, *hook)?;
+        Ok(result)
+    }
+
+    /// Changes the families in use. The programs and maps of an added one are loaded, for the caller to fill; those of one that
+    /// is dropped are removed by [`Self::attach`], which must follow in either case. `max_flows` is for an added family.
+    pub fn set_families(&mut self, families: Families, max_flows: u32) -> Result<(), Error> {
+        let added = |now: bool, before: bool| now && !before;
+        let before = self.options.families;
+        let options = LoadOptions { families, max_flows, ..self.options.clone() };
+        if families == Families::default() {
+            return Err(Error::NoFamily);
+        }
+        if added(families.v4, before.v4) {
+            self.maps.v4 = load_family(&options)?;
+        }
+        if added(families.v6, before.v6) {
+            self.maps.v6 = load_family(&options)?;
+        }
+        self.maps.v4.take_if(|_| !families.v4);
+        self.maps.v6.take_if(|_| !families.v6);
+        self.options = options;
+        Ok(())
     }
 
     /// The families in use.
     pub fn families(&self) -> Families {
         self.options.families
+    }
+
+    /// How programs are attached.
+    pub fn hook(&self) -> Hook {
+        self.hook
     }
 }
 

@@ -3,10 +3,19 @@
 use std::{fs, io, path::Path};
 
 use aya::{EbpfLoader, maps::MapInfo, programs::SchedClassifier};
-use sluice_gateway_ebpf::maps::{FAMILY_MAPS, SHARED_MAPS};
+use sluice_gateway_ebpf::{
+    family::{V4, V6},
+    maps::{FAMILY_MAPS, SHARED_MAPS},
+};
 use tracing::{info, warn};
 
-use super::{error::Error, families::LoaderFamily, maps::is_not_found, object::Objects, pins::Pins};
+use super::{
+    error::Error,
+    families::{Families, LoaderFamily},
+    maps::is_not_found,
+    object::Objects,
+    pins::Pins,
+};
 
 /// Maps whose size is a setting.
 const SIZED_MAPS: [&str; 2] = ["flows", "replies"];
@@ -79,6 +88,20 @@ pub(super) fn load<F: LoaderFamily>(pins: &Pins, objects: &Objects, max_flows: u
         pin_over(&pins.path(&name), |path| program.pin(path).map_err(io::Error::other))?;
     }
     Ok(())
+}
+
+/// Names of the maps of `families`, without the shared ones.
+pub(super) fn map_names(families: Families) -> Vec<String> {
+    names::<V4>(families, &FAMILY_MAPS).chain(names::<V6>(families, &FAMILY_MAPS)).collect()
+}
+
+/// Names of the programs of `families`.
+pub(super) fn program_names(families: Families) -> Vec<String> {
+    names::<V4>(families, V4::PROGRAMS).chain(names::<V6>(families, V6::PROGRAMS)).collect()
+}
+
+fn names<F: LoaderFamily>(families: Families, stems: &[&str]) -> impl Iterator<Item = String> {
+    stems.iter().filter(move |_| F::in_use(families)).map(|stem| format!("{stem}{}", F::SUFFIX))
 }
 
 /// The family's name in messages: `v4` or `v6`.

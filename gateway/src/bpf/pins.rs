@@ -115,7 +115,7 @@ fn schema_name(schema: u32) -> String {
 }
 
 /// Folders directly below `dir`; none if it does not exist.
-fn folders(dir: &Path) -> Result<Vec<PathBuf>, Error> {
+pub(super) fn folders(dir: &Path) -> Result<Vec<PathBuf>, Error> {
     let entries = match dir.read_dir() {
         Ok(entries) => entries,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
