@@ -1,3 +1,4 @@
 //! The netns rung: real traffic, a real kernel, network namespaces of the test's own. Needs root.
 
 mod oracle;
+mod reconcile;
