@@ -1,6 +1,8 @@
 //! The guest's first process: mounts, modules, then the steps of `/etc/plan`, then power-off.
 
 use std::fs::{self, File};
+use std::io::{ErrorKind, Read};
+use std::os::unix::fs::OpenOptionsExt;
 use std::os::unix::process::ExitStatusExt;
 use std::process::{Command, ExitCode};
 
@@ -55,6 +57,9 @@ fn plan() -> Result<()> {
         println!("@sluice end {name} {code}");
     }
     let taint = fs::read_to_string("/proc/sys/kernel/tainted").context("reading the kernel's taint flags")?;
+    if taint.trim() != "0" {
+        print_kernel_log().context("reading the kernel's log")?;
+    }
     println!("@sluice kernel {}", taint.trim());
     println!("@sluice done");
     Ok(())
@@ -71,4 +76,19 @@ fn load_modules() -> Result<()> {
             .with_context(|| format!("loading {}", path.display()))?;
     }
     Ok(())
+}
+
+/// Prints what the kernel has to say: the console shows only emergencies, so as not to cut the results into pieces.
+fn print_kernel_log() -> Result<()> {
+    let mut log = File::options().read(true).custom_flags(libc::O_NONBLOCK).open("/dev/kmsg")?;
+    let mut record = [0; 8192];
+    loop {
+        match log.read(&mut record) {
+            Ok(size) => print!("{}", String::from_utf8_lossy(record.get(..size).unwrap_or_default())),
+            Err(error) if error.kind() == ErrorKind::WouldBlock => return Ok(()),
+            // Overwritten while it was read; the next read goes on behind it.
+            Err(error) if error.kind() == ErrorKind::BrokenPipe => {}
+            Err(error) => return Err(error.into()),
+        }
+    }
 }
