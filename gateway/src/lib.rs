@@ -4,9 +4,13 @@
 pub mod admin;
 #[cfg(feature = "loader")]
 pub mod bpf;
+#[cfg(feature = "loader")]
+pub mod cli;
 pub mod config;
 #[cfg(feature = "loader")]
 pub mod net;
+#[cfg(feature = "loader")]
+pub mod run;
 #[cfg(feature = "loader")]
 pub mod status;
 #[cfg(feature = "loader")]

@@ -1,2 +1,7 @@
 //! `sluice-gateway`, the loader that runs in the gateway pod.
-fn main() {}
+
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    sluice_gateway::cli::main()
+}

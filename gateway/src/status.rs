@@ -154,16 +154,16 @@ pub struct Vip {
     pub present: bool,
 }
 
-/// Counters of one service port on one VIP.
+/// One port of one service, on all its VIPs.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ServicePort {
     /// `<namespace>/<name>`.
     pub service: String,
-    /// The VIP.
-    pub vip: IpAddr,
+    /// The VIPs.
+    pub vips: Vec<IpAddr>,
     /// `tcp`, `udp` or `sctp`.
     pub protocol: String,
-    /// Port of the VIP.
+    /// Port of the VIPs.
     pub port: u16,
     /// The port's name.
     pub port_name: Option<String>,

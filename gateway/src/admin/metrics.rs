@@ -177,7 +177,6 @@ fn register_traffic(registry: &mut Registry, status: &Status) {
 fn service_labels(port: &ServicePort) -> Labels {
     vec![
         ("service", port.service.clone()),
-        ("vip", port.vip.to_string()),
         ("protocol", port.protocol.clone()),
         ("port", port.port.to_string()),
     ]

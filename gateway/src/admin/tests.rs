@@ -47,7 +47,7 @@ fn sample() -> Status {
         vips: vec![Vip { address: "172.18.0.18/16".parse().unwrap(), gateway: None, present: true }],
         services: vec![ServicePort {
             service: "default/test".into(),
-            vip: "172.18.0.18".parse().unwrap(),
+            vips: vec!["172.18.0.18".parse().unwrap()],
             protocol: "tcp".into(),
             port: 80,
             port_name: None,
@@ -107,8 +107,8 @@ fn metrics_carry_prefix_unit_and_labels() {
         r#"sluice_gateway_build_info{version="1.2.3"} 1"#,
         r#"sluice_gateway_ready 1"#,
         r#"sluice_gateway_attached{program="forward_v4",interface="net1",hook="ingress",mode="tcx"} 1"#,
-        r#"sluice_gateway_bytes_total{service="default/test",vip="172.18.0.18",protocol="tcp",port="80",direction="reverse"} 2200"#,
-        r#"sluice_gateway_flows_active{service="default/test",vip="172.18.0.18",protocol="tcp",port="80"} 2"#,
+        r#"sluice_gateway_bytes_total{service="default/test",protocol="tcp",port="80",direction="reverse"} 2200"#,
+        r#"sluice_gateway_flows_active{service="default/test",protocol="tcp",port="80"} 2"#,
         r#"sluice_gateway_drops_total{reason="no_flow"} 3"#,
         r#"sluice_gateway_flow_table_capacity{family="ipv4"} 8"#,
     ] {

@@ -1,0 +1,72 @@
+//! `run`.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use clap::Args;
+
+use super::Place;
+use crate::run::{self, LogFormat, Options};
+
+/// Serve the gateway file, until SIGTERM or Ctrl-C.
+///
+/// The file is watched; an edit is in force within milliseconds, a bad edit is refused whole and the last good file stays
+/// in force. At the end the programs, addresses and routes stay, so that a restart or an upgrade drops no packet.
+#[derive(Debug, Args)]
+#[command(after_help = "\
+Needs the capabilities NET_ADMIN, NET_RAW, BPF and PERFMON, a BPF file system, and Linux 6.1 or newer.
+
+Examples:
+  sluice-gateway run --config gateway.yaml
+  sluice-gateway run --config gateway.yaml --gateway-id test --runtime-dir /tmp/test --detach-on-exit")]
+pub struct Run {
+    /// The gateway file; see `sluice-gateway schema` and docs/configuration.md.
+    #[arg(
+        short,
+        long,
+        env = "SLUICE_CONFIG",
+        default_value = "/etc/sluice/gateway.yaml",
+        value_name = "FILE"
+    )]
+    config: PathBuf,
+    #[command(flatten)]
+    place: Place,
+    /// Remove programs, maps, addresses and routes at the end, as `cleanup` does.
+    #[arg(long)]
+    detach_on_exit: bool,
+    /// Look at everything again at least this often.
+    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
+    resync: Duration,
+    /// How log lines look.
+    #[arg(long, env = "SLUICE_LOG_FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or a list such as `info,sluice_gateway::net=debug`.
+    #[arg(long, env = "SLUICE_LOG", default_value = "info", value_name = "FILTER")]
+    log_level: String,
+}
+
+impl Run {
+    pub fn execute(self) -> Result<ExitCode> {
+        run::start_log(self.log_format, &self.log_level)?;
+        let options = Options {
+            config: self.config,
+            pins: self.place.pins(),
+            socket: self.place.socket(),
+            lock: self.place.lock(),
+            last_good: self.place.last_good(),
+            detach_on_exit: self.detach_on_exit,
+            resync: self.resync,
+        };
+        // Two workers: one for the passes, one for the probes meanwhile. Few blocking threads: they read the maps.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .max_blocking_threads(4)
+            .enable_all()
+            .build()
+            .context("starting the runtime")?;
+        runtime.block_on(run::run(options))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,160 @@
+//! The daemon: ties configuration, network, programs and maps together.
+//!
+//! ```text
+//! file, folder watch --+
+//! netlink watch -------+-> one pass: read file -> observe network -> fill maps -> attach -> VIPs, routes -> announce
+//! clock, SIGHUP -------+             (each step does nothing when nothing changed)
+//! ```
+//!
+//! One task makes the passes, one after the other, and the sweep's ticks between them. Probes, metrics and `status` are
+//! answered by other tasks from what the last pass published, from the maps and from the kernel, so a slow pass delays no
+//! answer. A pass that fails leaves everything as it is and is tried again.
+
+mod config_file;
+mod data_path;
+mod lock;
+mod logging;
+pub mod offline;
+mod readiness;
+mod reconcile;
+mod shared;
+mod teardown;
+mod told;
+mod view;
+mod watch;
+
+pub use logging::{LogFormat, start as start_log};
+pub use teardown::cleanup;
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{Notify, watch as channel};
+use tokio::task::JoinSet;
+use tokio::time::{Instant, MissedTickBehavior};
+use tracing::{info, warn};
+
+use crate::admin::{self, Bind, Listeners, LocalSocket};
+use crate::bpf::pins::Pins;
+use crate::bpf::preconditions;
+use crate::config;
+use crate::net::Net;
+
+use reconcile::Reconciler;
+use shared::Shared;
+
+/// A pass is made at least this often, unless set otherwise.
+pub const DEFAULT_RESYNC: Duration = Duration::from_secs(10);
+/// After a pass that failed, the next one comes this soon.
+const RETRY: Duration = Duration::from_secs(2);
+/// Between two ticks of the sweep.
+const SWEEP: Duration = Duration::from_secs(1);
+
+/// What a daemon is told.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// The gateway file.
+    pub config: PathBuf,
+    /// This gateway's folders in the BPF file system.
+    pub pins: Pins,
+    /// The unix socket to serve the status on.
+    pub socket: PathBuf,
+    /// Held while the daemon runs.
+    pub lock: PathBuf,
+    /// Where the last good file is kept.
+    pub last_good: PathBuf,
+    /// Whether to remove everything at the end.
+    pub detach_on_exit: bool,
+    /// A pass is made at least this often.
+    pub resync: Duration,
+}
+
+/// Runs until SIGTERM or SIGINT.
+///
+/// # Errors
+/// A precondition is not met, another daemon has the lock, or a socket cannot be opened. What fails later is told and tried
+/// again.
+pub async fn run(options: Options) -> Result<()> {
+    preconditions::check(options.pins.bpffs()).context("checking what Sluice needs")?;
+    let _lock = lock::Lock::take(&options.lock)?;
+    // Before anything is touched: a signal that comes early must not leave things half done.
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    let mut hangup = signal(SignalKind::hangup()).context("listening for SIGHUP")?;
+
+    info!(
+        version = env!("CARGO_PKG_VERSION"),
+        gateway = %options.pins.gateway(),
+        config = %options.config.display(),
+        "sluice-gateway starts"
+    );
+    let shared = Arc::new(Shared::new(&options));
+    let (binds, wanted) = channel::channel(Bind::all(config::Gateway::default().admin_port, None, []));
+    let mut servers = JoinSet::new();
+    servers.spawn(Listeners::new(admin::cluster_routes(shared.clone()), wanted).run());
+    let socket = LocalSocket::bind(&options.socket)
+        .with_context(|| format!("listening on {}", options.socket.display()))?;
+    let routes = admin::local_routes(shared.clone());
+    servers.spawn(async move {
+        if let Err(error) = socket.serve(routes).await {
+            warn!(%error, "the local socket ended");
+        }
+    });
+
+    let net = Arc::new(Net::open().context("opening the network")?);
+    let wake = Arc::new(Notify::new());
+    let mut watchers = JoinSet::new();
+    watchers.spawn({
+        let (path, wake) = (options.config.clone(), wake.clone());
+        async move { watch::config_folder(&path, wake).await }
+    });
+    watchers.spawn({
+        let (net, wake) = (net.clone(), wake.clone());
+        async move {
+            loop {
+                net.changed().await;
+                wake.notify_one();
+            }
+        }
+    });
+
+    let mut reconciler = Reconciler::new(&options, net.clone(), shared.clone(), binds);
+    let mut sweep = tokio::time::interval(SWEEP);
+    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    let mut next = Instant::now();
+    loop {
+        // Without `biased`, so that a flood of edits does not starve the sweep, nor either of them the signals.
+        tokio::select! {
+            _ = terminate.recv() => break info!("SIGTERM: shutting down"),
+            _ = interrupt.recv() => break info!("SIGINT: shutting down"),
+            _ = hangup.recv() => {
+                info!("SIGHUP: reading the configuration again");
+                next = Instant::now();
+            }
+            () = wake.notified() => next = Instant::now(),
+            () = tokio::time::sleep_until(next) => {
+                let complete = reconciler.pass().await;
+                next = Instant::now() + if complete { options.resync } else { RETRY.min(options.resync) };
+            }
+            _ = sweep.tick() => reconciler.sweep(),
+        }
+        shared.beat();
+    }
+
+    // In this order: nothing starts new work; the kernel's state is settled; the last answers are given; the lock goes last.
+    watchers.shutdown().await;
+    let result = if options.detach_on_exit {
+        teardown::everything(&net, &options.pins, &options.last_good).await.map(|lines| {
+            lines.iter().for_each(|step| info!(step, "removed"));
+        })
+    } else {
+        info!("the programs, the addresses and the routes stay; the next daemon takes them over");
+        Ok(())
+    };
+    drop(reconciler);
+    servers.shutdown().await;
+    result
+}

@@ -1,0 +1,244 @@
+//! One pass: from the file to the kernel.
+
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::{Instant, SystemTime};
+
+use anyhow::{Context, Result};
+use tokio::sync::watch;
+use tokio::task::block_in_place;
+use tracing::{error, info, warn};
+
+use super::config_file::{Change, ConfigFile};
+use super::data_path::DataPlane;
+use super::lock::replace_file;
+use super::offline;
+use super::shared::{Shared, Snapshot};
+use super::told::Told;
+use super::{Options, view};
+use crate::admin::{Bind, Source};
+use crate::config::{self, Config, file::File};
+use crate::net::{Interfaces, Net, Outcome};
+use crate::status::Origin;
+
+/// Makes the passes. Owns everything that writes.
+pub struct Reconciler {
+    options: Options,
+    file: ConfigFile,
+    net: Arc<Net>,
+    plane: DataPlane,
+    shared: Arc<Shared>,
+    binds: watch::Sender<Vec<Bind>>,
+    told: Told,
+}
+
+/// What a pass found, as far as it came.
+#[derive(Default)]
+struct Findings {
+    interfaces: Interfaces,
+    /// Everything in the configuration is in the maps and on the devices.
+    filled: bool,
+    /// What does not stop the service.
+    problems: Vec<String>,
+}
+
+impl Reconciler {
+    /// Nothing is done yet.
+    pub fn new(
+        options: &Options,
+        net: Arc<Net>,
+        shared: Arc<Shared>,
+        binds: watch::Sender<Vec<Bind>>,
+    ) -> Self {
+        Self {
+            file: ConfigFile::new(&options.config),
+            plane: DataPlane::new(options.pins.clone()),
+            options: options.clone(),
+            net,
+            shared,
+            binds,
+            told: Told::default(),
+        }
+    }
+
+    /// Brings everything in line with the file. False if something is left to be done: try again soon.
+    pub async fn pass(&mut self) -> bool {
+        let start = Instant::now();
+        block_in_place(|| self.read_file());
+        let complete = match self.file.in_force().cloned() {
+            Some(config) => self.apply(&config).await,
+            None => self.wait_for_a_file().await,
+        };
+        let metrics = self.shared.metrics();
+        metrics.reconcile_seconds.observe(start.elapsed().as_secs_f64());
+        if !complete {
+            metrics.reconcile_failures.inc();
+        }
+        complete
+    }
+
+    fn read_file(&mut self) {
+        let reading = config::read(&self.options.config).map_err(|error| error.to_string());
+        match self.file.read(reading, SystemTime::now()) {
+            Change::None => {}
+            Change::New => {
+                info!(generation = self.file.generation(), "new configuration");
+                self.keep_copy();
+            }
+            Change::Recovered => {
+                info!("the configuration file is good again");
+                self.keep_copy();
+            }
+            Change::Refused => {
+                if self.file.in_force().is_none() {
+                    self.fall_back();
+                }
+                let error = self.file.refusal().map(|refusal| refusal.error.as_str()).unwrap_or_default();
+                let in_force = match self.file.status().origin {
+                    Origin::None => "nothing",
+                    Origin::File => "the last good file",
+                    Origin::LastGoodCopy => "the copy of the last good file",
+                };
+                error!(error, in_force, "the configuration file is refused");
+            }
+        }
+    }
+
+    /// The copy is for a restart while the file is bad. Losing it costs only that, so it never stops a pass.
+    fn keep_copy(&self) {
+        let Some(config) = self.file.in_force() else { return };
+        let kept = File::from(config.as_ref())
+            .to_yaml()
+            .context("writing the configuration as text")
+            .and_then(|text| Ok(replace_file(&self.options.last_good, &text)?));
+        if let Err(error) = kept {
+            let path = self.options.last_good.display();
+            warn!(%path, error = format!("{error:#}"), "cannot keep a copy of the last good file");
+        }
+    }
+
+    fn fall_back(&mut self) {
+        match config::read(&self.options.last_good) {
+            Ok(copy) => self.file.fall_back(copy),
+            Err(config::Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
+            Err(error) => warn!(%error, "the copy of the last good file is not good either"),
+        }
+    }
+
+    async fn apply(&mut self, config: &Config) -> bool {
+        let (findings, failure) = self.try_apply(config).await;
+        let complete = failure.is_none() && findings.filled;
+        if complete && self.file.applied(SystemTime::now()) {
+            info!(
+                generation = self.file.generation(),
+                services = config.services.len(),
+                vips = view::vips(config, &findings.interfaces).len(),
+                "configuration in force"
+            );
+        }
+        let mut problems = findings.problems;
+        problems.extend(failure.map(|error| format!("{error:#}")));
+        self.told.tell(&problems);
+        self.shared.update(|snapshot| {
+            *snapshot = Snapshot {
+                config: self.file.status(),
+                unconfigured: None,
+                interfaces: view::interfaces(&config.gateway, &findings.interfaces),
+                vips: view::vips(config, &findings.interfaces),
+                // A failed edit leaves what was served before it.
+                filled: findings.filled || snapshot.filled,
+                problems,
+                sweep: snapshot.sweep.clone(),
+            };
+        });
+        complete
+    }
+
+    /// As far as it goes, and what stopped it.
+    async fn try_apply(&mut self, config: &Config) -> (Findings, Option<anyhow::Error>) {
+        let mut findings = Findings::default();
+        let failure = self.steps(config, &mut findings).await.err();
+        (findings, failure)
+    }
+
+    /// Maps and programs come first and addresses last: packets to a VIP that no program takes are answered by the pod's own
+    /// stack, with a reset.
+    async fn steps(&mut self, config: &Config, findings: &mut Findings) -> Result<()> {
+        let observed = self.net.observe().await?;
+        findings.interfaces = Interfaces::new(&config.gateway, &observed);
+        self.listen(config, &findings.interfaces);
+        self.told.interfaces(&view::interfaces(&config.gateway, &findings.interfaces));
+
+        let applied = block_in_place(|| self.plane.apply(config, &findings.interfaces))?;
+        if let Some(reader) = applied.reader {
+            self.shared.read_from(reader);
+        }
+        findings.problems.extend(applied.problems);
+        if findings.interfaces.external.is_none() || findings.interfaces.cluster.is_none() {
+            return Ok(());
+        }
+        let Outcome { interfaces, done, failed, blocked } = self.net.reconcile(config).await?;
+        for step in &done {
+            info!(%step, "network");
+        }
+        findings.interfaces = interfaces;
+        findings.problems.extend(blocked.iter().map(ToString::to_string));
+        findings.problems.extend(failed.iter().map(ToString::to_string));
+        findings.filled = true;
+        Ok(())
+    }
+
+    fn listen(&self, config: &Config, interfaces: &Interfaces) {
+        let cluster = interfaces.cluster.as_ref();
+        let ifindex = cluster.and_then(|cluster| NonZeroU32::new(cluster.index));
+        let addresses =
+            cluster.into_iter().flat_map(|cluster| cluster.addresses.iter().map(ipnet::IpNet::addr));
+        let wanted = Bind::all(config.gateway.admin_port, ifindex, addresses);
+        self.binds.send_if_modified(|binds| {
+            let changed = *binds != wanted;
+            *binds = wanted;
+            changed
+        });
+    }
+
+    /// Without any configuration, and without a copy of one: what an earlier daemon left goes on and is not touched.
+    async fn wait_for_a_file(&mut self) -> bool {
+        let pinned = block_in_place(|| offline::status(&self.options.pins));
+        let refusal = self.file.refusal().map(|refusal| refusal.error.clone()).unwrap_or_default();
+        let unconfigured = match pinned {
+            Ok(pinned) if pinned.ready => None,
+            _ => Some(format!("there is no good configuration yet: {refusal}")),
+        };
+        let mut problems = Vec::new();
+        if unconfigured.is_none() {
+            problems
+                .push("what an earlier daemon left goes on, unchanged, until the file is good".to_owned());
+        }
+        self.told.tell(&problems);
+        self.shared.update(|snapshot| {
+            snapshot.config = self.file.status();
+            snapshot.filled = unconfigured.is_none();
+            snapshot.unconfigured = unconfigured;
+            snapshot.problems = problems;
+        });
+        true
+    }
+
+    /// One tick of the sweep.
+    pub fn sweep(&mut self) {
+        let start = Instant::now();
+        let Some(result) = block_in_place(|| self.plane.sweep()) else { return };
+        let seconds = start.elapsed().as_secs_f64();
+        self.shared.metrics().sweep_seconds.observe(seconds);
+        let error = result.as_ref().err().map(|error| format!("{error:#}"));
+        self.told.sweep(error.as_deref());
+        self.shared.update(|snapshot| {
+            let sweep = &mut snapshot.sweep;
+            sweep.ticks += 1;
+            sweep.deleted += result.unwrap_or_default();
+            sweep.last_seconds = seconds;
+            sweep.last_at = Some(SystemTime::now());
+            sweep.error = error;
+        });
+    }
+}
