@@ -47,7 +47,7 @@ enum Rung {
     Packet,
     /// Real traffic between network namespaces, beside iptables as the oracle (root)
     Netns,
-    /// The packet rung and one end-to-end case on other kernels, in virtual machines (root)
+    /// The packet rung and one end-to-end case on other kernels, in virtual machines; no root
     Kernels,
 }
 
@@ -64,6 +64,10 @@ impl Rung {
     }
 
     fn needs_root(self) -> bool {
+        matches!(self, Self::Packet | Self::Netns)
+    }
+
+    fn needs_programs(self) -> bool {
         self != Self::Unit
     }
 
@@ -133,7 +137,7 @@ impl Outcome {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let all = args.rungs.is_empty();
     let rungs: Vec<Rung> = Rung::ALL.into_iter().filter(|rung| all || args.rungs.contains(rung)).collect();
-    require_root(&rungs)?;
+    require_root(&rungs, all)?;
 
     let mut outcomes = vec![step("programs", || build_ebpf::build(false).map(|()| Counts::default()))?];
     let built = outcomes.iter().all(|outcome| outcome.result.is_ok());
@@ -143,7 +147,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     for rung in rungs {
         outcomes.push(step(rung.name(), || {
             ui::heading(&format!("Rung {}", rung.name()));
-            if rung.needs_root() && !built {
+            if rung.needs_programs() && !built {
                 bail!("not run: there are no BPF programs");
             }
             rung.run(&args.harness)
@@ -166,16 +170,17 @@ fn step(name: &'static str, work: impl FnOnce() -> Result<Counts>) -> Result<Out
     Ok(Outcome { step: name, result, time: started.elapsed() })
 }
 
-fn require_root(rungs: &[Rung]) -> Result<()> {
-    let names: Vec<&str> = rungs.iter().filter(|rung| rung.needs_root()).map(|rung| rung.name()).collect();
-    if names.is_empty() || packages::is_root() {
+fn require_root(rungs: &[Rung], all: bool) -> Result<()> {
+    let names = |of: &[Rung]| of.iter().map(|rung| format!(" {}", rung.name())).collect::<String>();
+    let privileged: Vec<Rung> = rungs.iter().copied().filter(|rung| rung.needs_root()).collect();
+    if privileged.is_empty() || packages::is_root() {
         return Ok(());
     }
     bail!(
-        "these rungs load BPF programs and make network namespaces, which takes root: {}\n\nRun\n\n  sudo -E env \"PATH=$PATH\" \
-         cargo xtask test {}\n\nor, without root,\n\n  cargo xtask test unit",
-        names.join(" "),
-        names.join(" "),
+        "these rungs load BPF programs and make network namespaces, which takes root:{}\n\nRun\n\n  sudo -E env \"PATH=$PATH\" \
+         cargo xtask test{}\n\nor, without root,\n\n  cargo xtask test unit",
+        names(&privileged),
+        if all { String::new() } else { names(rungs) },
     )
 }
 
