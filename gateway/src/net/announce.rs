@@ -154,3 +154,64 @@ impl Schedule {
         self.bursts.values().filter_map(|(start, sent)| Some(*start + *BURST.get(*sent)?)).min()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn claim(last: u8, mac: u8) -> Claim {
+        Claim { address: IpAddr::from([172, 18, 0, last]), index: 4, mac: [2, 0, 0, 0, 0, mac] }
+    }
+
+    fn work(claims: &[Claim], again: &[Claim]) -> Work {
+        Work { claims: claims.to_vec(), again: again.to_vec(), next_hops: Vec::new() }
+    }
+
+    /// The seconds at which something is announced, stepping to each moment that the schedule names.
+    fn play(schedule: &mut Schedule, start: Instant) -> Vec<u64> {
+        let mut seconds = Vec::new();
+        while let Some(next) = schedule.next() {
+            for _ in schedule.due(next) {
+                seconds.push((next - start).as_secs());
+            }
+        }
+        seconds
+    }
+
+    #[test]
+    fn a_burst_is_five_announcements_and_then_silence() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        schedule.update(start, &work(&[claim(18, 1)], &[]));
+        assert_eq!(play(&mut schedule, start), [0, 1, 2, 4, 8]);
+        schedule.update(start + Duration::from_secs(9), &work(&[claim(18, 1)], &[]));
+        assert_eq!(schedule.next(), None, "no news, no announcement");
+    }
+
+    #[test]
+    fn news_start_a_burst_of_their_own() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        schedule.update(start, &work(&[claim(18, 1)], &[]));
+        play(&mut schedule, start);
+        schedule.update(start, &work(&[claim(18, 1)], &[claim(18, 1)]));
+        assert_eq!(play(&mut schedule, start), [0, 1, 2, 4, 8], "again");
+        schedule.update(start, &work(&[claim(18, 2)], &[]));
+        assert_eq!(schedule.due(start), [claim(18, 2)], "another MAC");
+        schedule.update(start, &work(&[claim(18, 2), claim(19, 2)], &[]));
+        assert_eq!(
+            schedule.due(start),
+            [claim(19, 2)],
+            "another VIP; the first one's burst goes on at its own time"
+        );
+    }
+
+    #[test]
+    fn a_vip_that_is_gone_is_announced_no_more_and_anew_when_it_returns() {
+        let (mut schedule, start) = (Schedule::default(), Instant::now());
+        schedule.update(start, &work(&[claim(18, 1)], &[]));
+        assert_eq!(schedule.due(start), [claim(18, 1)]);
+        schedule.update(start, &work(&[], &[]));
+        assert_eq!(schedule.next(), None);
+        schedule.update(start, &work(&[claim(18, 1)], &[]));
+        assert_eq!(schedule.due(start), [claim(18, 1)]);
+    }
+}

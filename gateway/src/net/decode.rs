@@ -196,3 +196,120 @@ fn ip(address: &RouteAddress) -> Option<IpAddr> {
         _ => None,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::encode;
+
+    fn port() -> Port {
+        Port { index: 7, name: "net1".to_owned() }
+    }
+
+    fn wanted(destination: &str, gateway: Option<&str>) -> Route {
+        Route {
+            table: 100,
+            destination: destination.parse().unwrap(),
+            gateway: gateway.map(|gateway| gateway.parse().unwrap()),
+            port: port(),
+            onlink: false,
+        }
+    }
+
+    /// What the kernel would report of a route that we sent.
+    fn reported(route: &Route) -> RouteMessage {
+        let mut message = encode::route(route);
+        if route.destination.addr().is_ipv6() {
+            message.attributes.push(RouteAttribute::Priority(IPV6_METRIC));
+        }
+        message
+    }
+
+    #[test]
+    fn our_own_objects_are_recognised() {
+        for (destination, gateway) in [
+            ("0.0.0.0/0", Some("172.18.0.1")),
+            ("10.109.201.193/32", Some("10.16.0.1")),
+            ("172.18.0.0/16", None),
+            ("::/0", Some("fd00:18::1")),
+            ("fd00:18::/64", None),
+        ] {
+            let object = wanted(destination, gateway);
+            assert_eq!(route(&reported(&object), &[port()]), Some(Seen { object, ours: true }));
+        }
+        for net in ["172.18.0.18/16", "fd00:18::18/64"] {
+            let object = Address { port: port(), net: net.parse().unwrap() };
+            assert_eq!(address(&encode::address(&object), &[port()]), Some(Seen { object, ours: true }));
+        }
+        for (priority, ipv6, selector) in [
+            (PRIORITY_FROM_VIP, false, Selector::From("172.18.0.18".parse().unwrap())),
+            (PRIORITY_FROM_VIP, true, Selector::From("fd00:18::18".parse().unwrap())),
+            (PRIORITY_FROM_EXTERNAL, true, Selector::Iif("net1".to_owned())),
+        ] {
+            let object = Rule { priority, ipv6, selector, table: 1000 };
+            assert_eq!(rule(&encode::rule(&object)), Some(Seen { object, ours: true }));
+        }
+    }
+
+    #[test]
+    fn a_route_without_every_mark_is_not_ours() {
+        let object = wanted("172.18.0.0/16", None);
+        let ours = |change: fn(&mut RouteMessage)| {
+            let mut message = reported(&object);
+            change(&mut message);
+            route(&message, &[port()]).map(|seen| seen.ours)
+        };
+        assert_eq!(ours(|_| {}), Some(true));
+        assert_eq!(ours(|m| m.header.protocol = RouteProtocol::Static), Some(false));
+        assert_eq!(ours(|m| m.attributes.retain(|a| !matches!(a, RouteAttribute::Metrics(_)))), Some(false));
+        // `ip route add ... mtu lock 1400`
+        let mtu = |m: &mut RouteMessage| {
+            m.attributes.retain(|a| !matches!(a, RouteAttribute::Metrics(_)));
+            m.attributes
+                .push(RouteAttribute::Metrics(vec![RouteMetric::Lock(1 << 2), RouteMetric::Mtu(1400)]));
+        };
+        assert_eq!(ours(mtu), Some(false));
+        assert_eq!(ours(|m| m.attributes.push(RouteAttribute::MultiPath(vec![]))), Some(false));
+        assert_eq!(ours(|m| m.header.kind = RouteType::BlackHole), Some(false));
+        assert_eq!(
+            ours(|m| m.attributes.push(RouteAttribute::Priority(50))),
+            None,
+            "another metric is another key"
+        );
+        assert_eq!(ours(|m| m.header.tos = 8), None);
+    }
+
+    #[test]
+    fn the_kernels_own_rules_are_not_ours() {
+        let decoded = |priority, selector: RuleAttribute| {
+            let mut message = RuleMessage::default();
+            message.header.family = AddressFamily::Inet;
+            message.header.action = RuleAction::ToTable;
+            message.attributes = vec![
+                selector,
+                RuleAttribute::Priority(priority),
+                RuleAttribute::Table(254),
+                RuleAttribute::SuppressPrefixLen(u32::MAX),
+                RuleAttribute::Protocol(RouteProtocol::Kernel),
+            ];
+            rule(&message).map(|seen| seen.ours)
+        };
+        assert_eq!(decoded(32_766, RuleAttribute::Iifname("net1".to_owned())), Some(false));
+        assert_eq!(decoded(1_000, RuleAttribute::L3MDev(true)), None);
+        assert_eq!(decoded(32_765, RuleAttribute::FwMark(1)), None);
+        assert_eq!(decoded(32_765, RuleAttribute::Iifname("net1".to_owned())), Some(true));
+    }
+
+    #[test]
+    fn default_routes_of_other_tables_and_kinds_are_not_gateways() {
+        let mut object = wanted("0.0.0.0/0", Some("10.16.0.1"));
+        assert_eq!(default_route(&reported(&object)), None, "table 100");
+        object.table = 254;
+        let found = DefaultRoute { index: 7, gateway: "10.16.0.1".parse().unwrap(), metric: 0 };
+        assert_eq!(default_route(&reported(&object)), Some(found));
+        object.gateway = None;
+        assert_eq!(default_route(&reported(&object)), None, "no gateway");
+        let specific = Route { table: 254, ..wanted("10.0.0.0/8", Some("10.16.0.1")) };
+        assert_eq!(default_route(&reported(&specific)), None);
+    }
+}

@@ -118,3 +118,88 @@ fn push_new<T: PartialEq>(list: &mut Vec<T>, item: T) {
         list.push(item);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::samples::{config, fresh_pod, seed, vip};
+
+    fn routes(config: &Config) -> Vec<String> {
+        Desired::new(config, &fresh_pod()).routes.iter().map(ToString::to_string).collect()
+    }
+
+    #[test]
+    fn a_subnet_comes_before_the_gateway_inside_it() {
+        assert_eq!(
+            routes(&seed()),
+            [
+                "172.18.0.0/16 dev net1 table 100",
+                "default via 172.18.0.1 dev net1 table 100",
+                "10.109.201.193/32 via 10.16.0.1 dev eth0 table 100",
+            ]
+        );
+    }
+
+    #[test]
+    fn the_first_gateway_of_each_family_is_the_default() {
+        let vips = [
+            vip("172.18.0.18/16", None),
+            vip("172.18.0.19/16", Some("172.18.0.1")),
+            vip("192.0.2.8/24", Some("192.0.2.1")),
+            vip("fd00:18::18/64", Some("fd00:18::1")),
+        ];
+        assert_eq!(
+            routes(&config(&vips, &[])),
+            [
+                "172.18.0.0/16 dev net1 table 100",
+                "192.0.2.0/24 dev net1 table 100",
+                "fd00:18::/64 dev net1 table 100",
+                "default via 172.18.0.1 dev net1 table 100",
+                "default via fd00:18::1 dev net1 table 100",
+            ]
+        );
+    }
+
+    #[test]
+    fn next_hops_outside_every_prefix_are_declared_neighbours() {
+        let mut wanted = config(&[vip("198.51.100.7/32", Some("172.18.0.1"))], &["10.96.0.1", "fd00:96::1"]);
+        wanted.gateway.cluster_gateways = vec![IpAddr::from([169, 254, 1, 1]), "fe80::1".parse().unwrap()];
+        assert_eq!(
+            routes(&wanted),
+            [
+                "default via 172.18.0.1 dev net1 onlink table 100",
+                "10.96.0.1/32 via 169.254.1.1 dev eth0 onlink table 100",
+                "fd00:96::1/128 via fe80::1 dev eth0 table 100",
+            ]
+        );
+    }
+
+    #[test]
+    fn targets_are_on_link_where_there_is_no_next_hop() {
+        let mut observed = fresh_pod();
+        observed.defaults.retain(|route| route.gateway.is_ipv6());
+        // Of another interface.
+        observed.defaults.push(crate::net::object::DefaultRoute {
+            index: 3,
+            gateway: IpAddr::from([172, 18, 0, 1]),
+            metric: 0,
+        });
+        let desired = Desired::new(&config(&[], &["10.96.0.1", "fd00:96::1"]), &observed);
+        let routes: Vec<String> = desired.routes.iter().map(ToString::to_string).collect();
+        assert_eq!(
+            routes,
+            ["10.96.0.1/32 dev eth0 table 100", "fd00:96::1/128 via fd00:16::1 dev eth0 table 100"]
+        );
+    }
+
+    #[test]
+    fn rules_and_settings_are_those_of_the_families_in_use() {
+        let desired = Desired::new(&config(&[vip("fd00:18::18/64", None)], &["fd00:96::1"]), &fresh_pod());
+        assert!(
+            desired.rules.iter().all(|rule| rule.ipv6) && desired.rules.len() == 3,
+            "{:?}",
+            desired.rules
+        );
+        assert_eq!(desired.settings, []);
+    }
+}

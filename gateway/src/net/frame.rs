@@ -117,3 +117,22 @@ impl PacketSocket {
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The layouts of RFC 826 and RFC 5227, byte by byte. (Neighbour advertisements are read by another parser in the
+    /// netns tests.)
+    #[test]
+    fn arp_announcements() {
+        let mac = [0xba, 0x85, 0xf7, 0x02, 0x9f, 0x42];
+        let frames = announcements("172.18.0.18".parse().unwrap(), mac);
+        let request = b"\xff\xff\xff\xff\xff\xff\xba\x85\xf7\x02\x9f\x42\x08\x06\
+            \x00\x01\x08\x00\x06\x04\x00\x01\
+            \xba\x85\xf7\x02\x9f\x42\xac\x12\x00\x12\
+            \x00\x00\x00\x00\x00\x00\xac\x12\x00\x12";
+        assert_eq!(frames[0], request);
+        assert_eq!((frames[1].len(), frames[1][21]), (42, 2), "the same as a reply");
+    }
+}

@@ -63,7 +63,10 @@ impl Interfaces {
     /// the target's family.
     pub fn snat(&self, target: IpAddr) -> Option<IpAddr> {
         let mut addresses = self.cluster.as_ref()?.addresses.iter().map(IpNet::addr);
-        addresses.find(|address| address.is_ipv6() == target.is_ipv6())
+        addresses.find(|address| match address {
+            IpAddr::V4(address) => target.is_ipv4() && !address.is_link_local(),
+            IpAddr::V6(address) => target.is_ipv6() && !address.is_unicast_link_local(),
+        })
     }
 }
 
@@ -77,5 +80,53 @@ impl Interface {
             running: link.up && link.carrier,
             addresses: observed.addresses_of(link.port.index).collect(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::net::object::{DefaultRoute, Seen};
+    use crate::net::samples::{fresh_pod, seed};
+
+    const V4: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
+    const V6: IpAddr = IpAddr::V6(std::net::Ipv6Addr::UNSPECIFIED);
+
+    #[test]
+    fn the_configuration_goes_before_the_default_route_per_family() {
+        let mut gateway = seed().gateway;
+        let observed = fresh_pod();
+        let hops = |gateway: &Gateway| {
+            let interfaces = Interfaces::new(gateway, &observed);
+            [interfaces.cluster_gateway(V4), interfaces.cluster_gateway(V6)]
+                .map(|hop| hop.unwrap().to_string())
+        };
+        assert_eq!(hops(&gateway), ["10.16.0.1", "fd00:16::1"]);
+        gateway.cluster_gateways = vec!["fd00:16::9".parse().unwrap()];
+        assert_eq!(hops(&gateway), ["10.16.0.1", "fd00:16::9"]);
+    }
+
+    #[test]
+    fn the_best_default_route_of_the_cluster_interface_counts() {
+        let mut observed = fresh_pod();
+        let route =
+            |index, last, metric| DefaultRoute { index, gateway: IpAddr::from([10, 16, 0, last]), metric };
+        observed.defaults = vec![route(3, 7, 0), route(2, 8, 10), route(2, 9, 20)];
+        let interfaces = Interfaces::new(&seed().gateway, &observed);
+        assert_eq!(interfaces.cluster_gateways, [IpAddr::from([10, 16, 0, 8])]);
+    }
+
+    #[test]
+    fn the_source_is_the_first_global_address_of_the_family() {
+        let mut observed = fresh_pod();
+        let mut local = observed.addresses[0].clone();
+        local.object.net = "169.254.7.7/16".parse().unwrap();
+        observed.addresses.insert(0, Seen { ours: false, ..local });
+        let interfaces = Interfaces::new(&seed().gateway, &observed);
+        assert_eq!(interfaces.snat(V4), Some(IpAddr::from([10, 16, 0, 2])));
+        assert_eq!(interfaces.snat(V6), Some("fd00:16::2".parse().unwrap()));
+        observed.links.retain(|link| link.port.name != "eth0");
+        let interfaces = Interfaces::new(&seed().gateway, &observed);
+        assert_eq!((interfaces.cluster.as_ref(), interfaces.snat(V4)), (None, None));
     }
 }

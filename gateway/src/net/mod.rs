@@ -18,6 +18,8 @@ mod kernel;
 pub mod object;
 mod observe;
 mod plan;
+#[cfg(test)]
+mod samples;
 mod watch;
 
 pub use desired::Desired;
@@ -83,8 +85,8 @@ impl Net {
     }
 
     /// Waits until somebody has changed links, addresses, routes or rules since the last call, and for the end of the burst
-    /// of changes. Our own changes count, so a round that did something is followed by one that confirms it. Cancel-safe, but for a
-    /// change that is being waited out; call [`Net::reconcile`] from time to time as well.
+    /// of changes. Our own changes count, so a round that did something is followed by one that confirms it. Cancel-safe.
+    /// The kernel does not tell everything (settings below `/proc/sys`), so call [`Net::reconcile`] from time to time as well.
     pub async fn changed(&self) {
         self.watch.changed().await;
     }

@@ -181,3 +181,6 @@ fn remove(plan: &mut Plan, desired: &Desired, observed: &Observed) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

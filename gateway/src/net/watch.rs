@@ -54,8 +54,12 @@ impl Watch {
         let listener = tokio::spawn(async move {
             // An overrun (messages lost) arrives here too, and means the same: look again.
             while let Some((message, _)) = messages.next().await {
-                if let NetlinkPayload::InnerMessage(message) = message.payload {
-                    heard.note(&message);
+                heard.note(&message.payload);
+                let limit = Instant::now() + PATIENCE;
+                while let Ok(Some((message, _))) =
+                    timeout_at(limit.min(Instant::now() + QUIET), messages.next()).await
+                {
+                    heard.note(&message.payload);
                 }
                 heard.changed.notify_one();
             }
@@ -64,11 +68,9 @@ impl Watch {
     }
 
     /// Waits for a change, and until the burst that it belongs to is over. A change that happened before the call counts.
+    /// Cancel-safe.
     pub(super) async fn changed(&self) {
         self.shared.changed.notified().await;
-        let limit = Instant::now() + PATIENCE;
-        let quiet = || limit.min(Instant::now() + QUIET);
-        while Instant::now() < limit && timeout_at(quiet(), self.shared.changed.notified()).await.is_ok() {}
     }
 
     /// The interfaces that were without a carrier at some time since the last call.
@@ -78,7 +80,8 @@ impl Watch {
 }
 
 impl Shared {
-    fn note(&self, message: &RouteNetlinkMessage) {
+    fn note(&self, payload: &NetlinkPayload<RouteNetlinkMessage>) {
+        let NetlinkPayload::InnerMessage(message) = payload else { return };
         let index = match message {
             RouteNetlinkMessage::NewLink(link) if !link.header.flags.contains(LinkFlags::LowerUp) => {
                 link.header.index
