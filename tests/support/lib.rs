@@ -1,7 +1,12 @@
 //! Shared parts of the test rungs: topology, peers, packet builders, the oracle.
 
 pub mod addresses;
+pub mod gateway;
 pub mod kube_proxy;
 pub mod netns;
+pub mod packet;
+pub mod peers;
+pub mod record;
+pub mod script;
 pub mod topology;
 pub mod wait;

@@ -1,0 +1,156 @@
+//! Packets as bytes, read and built independently of the code under test.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+
+/// The Internet checksum (RFC 1071) of the concatenation of `parts`, each of which but the last has an even length. Zero
+/// when the parts contain a right checksum.
+pub fn internet_checksum(parts: &[&[u8]]) -> u16 {
+    let mut sum: u64 = 0;
+    for part in parts {
+        for pair in part.chunks(2) {
+            sum += u64::from(u16::from_be_bytes([pair[0], pair.get(1).copied().unwrap_or(0)]));
+        }
+    }
+    while sum > 0xffff {
+        sum = (sum & 0xffff) + (sum >> 16);
+    }
+    !(sum as u16)
+}
+
+/// Whether a transport checksum could be checked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Checksum {
+    /// It is right.
+    Right,
+    /// It is wrong.
+    Wrong,
+    /// The packet is cut off, or carries none.
+    Unknown,
+}
+
+/// A packet quoted in an ICMP error, or another that may be cut off.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Inner {
+    /// Source address and port.
+    pub source: SocketAddr,
+    /// Destination address and port.
+    pub destination: SocketAddr,
+    /// IP protocol number.
+    pub protocol: u8,
+    /// TTL or hop limit.
+    pub ttl: u8,
+    /// Bytes of the whole packet, as the IP header says.
+    pub length: usize,
+    /// Bytes that are there.
+    pub quoted: usize,
+    /// Whether the IP header's checksum is right; IPv6 has none.
+    pub header_checksum: bool,
+    /// The transport checksum.
+    pub checksum: Checksum,
+}
+
+impl Inner {
+    /// Reads an IP packet whose end may be missing; `None` where even the ports are missing.
+    pub fn parse(packet: &[u8]) -> Option<Self> {
+        let (header, protocol, ttl, length, source, destination): (_, _, _, _, IpAddr, IpAddr) =
+            match packet.first()? >> 4 {
+                4 => {
+                    let header = packet.get(..usize::from(packet.first()? & 0xf) * 4)?;
+                    let source: [u8; 4] = header.get(12..16)?.try_into().ok()?;
+                    let destination: [u8; 4] = header.get(16..20)?.try_into().ok()?;
+                    let length = usize::from(u16::from_be_bytes([header[2], header[3]]));
+                    (
+                        header,
+                        header[9],
+                        header[8],
+                        length,
+                        Ipv4Addr::from(source).into(),
+                        Ipv4Addr::from(destination).into(),
+                    )
+                }
+                6 => {
+                    let header = packet.get(..40)?;
+                    let source: [u8; 16] = header[8..24].try_into().ok()?;
+                    let destination: [u8; 16] = header[24..40].try_into().ok()?;
+                    let length = 40 + usize::from(u16::from_be_bytes([header[4], header[5]]));
+                    (
+                        header,
+                        header[6],
+                        header[7],
+                        length,
+                        Ipv6Addr::from(source).into(),
+                        Ipv6Addr::from(destination).into(),
+                    )
+                }
+                _ => return None,
+            };
+        let transport = packet.get(header.len()..)?;
+        let (&[a, b, c, d], _) = transport.split_first_chunk::<4>()?;
+        Some(Self {
+            source: SocketAddr::new(source, u16::from_be_bytes([a, b])),
+            destination: SocketAddr::new(destination, u16::from_be_bytes([c, d])),
+            protocol,
+            ttl,
+            length,
+            quoted: packet.len(),
+            header_checksum: header.len() == 40 || internet_checksum(&[header]) == 0,
+            checksum: transport_checksum(protocol, source, destination, transport, length - header.len()),
+        })
+    }
+}
+
+fn transport_checksum(
+    protocol: u8,
+    source: IpAddr,
+    destination: IpAddr,
+    transport: &[u8],
+    length: usize,
+) -> Checksum {
+    let Some(transport) = transport.get(..length) else { return Checksum::Unknown };
+    if protocol == 17 && transport.get(6..8) == Some(&[0, 0]) {
+        return Checksum::Unknown;
+    }
+    let pseudo = pseudo_header(protocol, source, destination, length);
+    if internet_checksum(&[&pseudo, transport]) == 0 { Checksum::Right } else { Checksum::Wrong }
+}
+
+/// The pseudo header of TCP, UDP and ICMPv6 checksums (RFC 9293, RFC 8200); the order of its fields does not matter.
+fn pseudo_header(protocol: u8, source: IpAddr, destination: IpAddr, length: usize) -> Vec<u8> {
+    let mut pseudo = Vec::with_capacity(40);
+    for address in [source, destination] {
+        match address {
+            IpAddr::V4(address) => pseudo.extend_from_slice(&address.octets()),
+            IpAddr::V6(address) => pseudo.extend_from_slice(&address.octets()),
+        }
+    }
+    pseudo.extend_from_slice(&(length as u32).to_be_bytes());
+    pseudo.extend_from_slice(&[0, protocol]);
+    pseudo
+}
+
+/// The MSS option of a TCP header.
+pub fn mss(tcp: &[u8]) -> Option<u16> {
+    let mut options = tcp.get(20..usize::from(tcp.get(12)? >> 4) * 4)?;
+    loop {
+        match options {
+            [] | [0, ..] => return None,
+            [1, rest @ ..] => options = rest,
+            [2, 4, high, low, ..] => return Some(u16::from_be_bytes([*high, *low])),
+            [_, length, ..] => options = options.get(usize::from(*length).max(2)..)?,
+            [_] => return None,
+        }
+    }
+}
+
+/// The kinds of a TCP header's options, in order, padding included.
+pub fn option_kinds(tcp: &[u8]) -> Vec<u8> {
+    let mut kinds = Vec::new();
+    let end = tcp.get(12).map_or(0, |offset| usize::from(offset >> 4) * 4);
+    let mut options = tcp.get(20..end).unwrap_or_default();
+    while let Some((&kind, rest)) = options.split_first() {
+        kinds.push(kind);
+        let length = if kind < 2 { 1 } else { usize::from(rest.first().copied().unwrap_or(0)).max(2) };
+        options = options.get(length..).unwrap_or_default();
+    }
+    kinds
+}
