@@ -3,21 +3,31 @@
 use std::time::Instant;
 
 use sluice_tests::gateway::{GatewayUnderTest, Iptables};
-use sluice_tests::record::Record;
-use sluice_tests::script;
+use sluice_tests::record::{Record, compare};
+use sluice_tests::script::{self, Extent};
+use sluice_tests::topology::Builder;
 
-fn observe(mut gateway: impl GatewayUnderTest) -> Record {
+fn observe(gateway: &mut dyn GatewayUnderTest, topology: Builder, extent: Extent) -> Record {
     let started = Instant::now();
-    let topology = script::topology().build().unwrap();
+    let topology = topology.build().unwrap();
     gateway.serve(&topology, &script::spec()).unwrap();
-    let record = script::run(&topology).unwrap();
+    let record = script::run(&topology, extent).unwrap();
     println!("{}: {} cases in {:.1?}", gateway.name(), record.len(), started.elapsed());
     record
 }
 
-/// The script itself: through the oracle, every transfer is whole, and running it again gives the same record.
+/// A network whose external side has the smaller MTU: replies are what does not fit.
+fn narrow_outside() -> Builder {
+    script::topology().external_mtu(1300)
+}
+
+/// The yardstick itself: the oracle agrees with itself, so what a comparison finds is not chance.
 #[test]
-fn the_script_is_repeatable() {
-    let first = observe(Iptables::mended());
-    eprintln!("{first:#?}");
+fn the_oracle_agrees_with_itself() {
+    for (topology, extent) in [(script::topology(), Extent::Everything), (narrow_outside(), Extent::Sizes)] {
+        let first = observe(&mut Iptables::mended(), topology.clone(), extent);
+        let second = observe(&mut Iptables::mended(), topology, extent);
+        let complaints = compare(&first, &second, &[]);
+        assert!(complaints.is_empty(), "{}", complaints.join("\n"));
+    }
 }

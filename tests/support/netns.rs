@@ -123,6 +123,33 @@ impl Netns {
         })
     }
 
+    /// Lets `device` leave transport checksums to the hardware, as a veth does unless told otherwise, or not.
+    pub fn set_checksum_offload(&self, device: &str, on: bool) -> Result<()> {
+        /// `ETHTOOL_STXCSUM` of linux/ethtool.h.
+        const SET_TX_CHECKSUM: u32 = 0x17;
+        #[repr(C)]
+        struct Value {
+            command: u32,
+            data: u32,
+        }
+        let mut value = Value { command: SET_TX_CHECKSUM, data: on.into() };
+        let socket = self.run(|| Ok(std::net::UdpSocket::bind("127.0.0.1:0")?))?;
+        // SAFETY: an all-zero ifreq is a valid one.
+        let mut request: libc::ifreq = unsafe { std::mem::zeroed() };
+        for (to, from) in request.ifr_name.iter_mut().zip(device.bytes()) {
+            *to = from as libc::c_char;
+        }
+        request.ifr_ifru.ifru_data = std::ptr::from_mut(&mut value).cast();
+        // SAFETY: the request names a device and points to a value of the size that the command reads.
+        let result =
+            unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCETHTOOL, std::ptr::from_mut(&mut request)) };
+        if result != 0 {
+            return Err(io::Error::last_os_error())
+                .with_context(|| format!("setting the checksum offload of {device} in {}", self.name));
+        }
+        Ok(())
+    }
+
     /// Gives the namespace a name that `ip netns` knows, until it is dropped or [`Netns::keep`] is called.
     ///
     /// # Errors

@@ -154,3 +154,91 @@ pub fn option_kinds(tcp: &[u8]) -> Vec<u8> {
     }
     kinds
 }
+
+/// A UDP header and its payload, with the checksum.
+pub fn udp(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u8> {
+    let length = 8 + payload.len();
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend_from_slice(&source.port().to_be_bytes());
+    bytes.extend_from_slice(&destination.port().to_be_bytes());
+    bytes.extend_from_slice(&(length as u16).to_be_bytes());
+    bytes.extend_from_slice(&[0, 0]);
+    bytes.extend_from_slice(payload);
+    let sum = internet_checksum(&[&pseudo_header(17, source.ip(), destination.ip(), length), &bytes]);
+    let sum = if sum == 0 { 0xffff } else { sum };
+    bytes[6..8].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
+
+/// IP packets that carry `transport` in fragments of at most `size` bytes each, a multiple of 8.
+pub fn fragments(
+    source: IpAddr,
+    destination: IpAddr,
+    protocol: u8,
+    id: u16,
+    transport: &[u8],
+    size: usize,
+) -> Vec<Vec<u8>> {
+    let count = transport.len().div_ceil(size);
+    transport
+        .chunks(size)
+        .enumerate()
+        .map(|(index, part)| {
+            let (offset, more) = ((index * size) as u16, index + 1 < count);
+            match (source, destination) {
+                (IpAddr::V4(source), IpAddr::V4(destination)) => {
+                    v4_fragment(source, destination, protocol, id, offset, more, part)
+                }
+                (IpAddr::V6(source), IpAddr::V6(destination)) => {
+                    v6_fragment(source, destination, protocol, id, offset, more, part)
+                }
+                _ => Vec::new(),
+            }
+        })
+        .collect()
+}
+
+fn v4_fragment(
+    source: Ipv4Addr,
+    destination: Ipv4Addr,
+    protocol: u8,
+    id: u16,
+    offset: u16,
+    more: bool,
+    part: &[u8],
+) -> Vec<u8> {
+    let mut packet = vec![0x45, 0];
+    packet.extend_from_slice(&((20 + part.len()) as u16).to_be_bytes());
+    packet.extend_from_slice(&id.to_be_bytes());
+    packet.extend_from_slice(&(offset / 8 | u16::from(more) << 13).to_be_bytes());
+    packet.extend_from_slice(&[64, protocol, 0, 0]);
+    packet.extend_from_slice(&source.octets());
+    packet.extend_from_slice(&destination.octets());
+    let sum = internet_checksum(&[&packet]);
+    packet[10..12].copy_from_slice(&sum.to_be_bytes());
+    packet.extend_from_slice(part);
+    packet
+}
+
+fn v6_fragment(
+    source: Ipv6Addr,
+    destination: Ipv6Addr,
+    protocol: u8,
+    id: u16,
+    offset: u16,
+    more: bool,
+    part: &[u8],
+) -> Vec<u8> {
+    /// Next header of a fragment header (RFC 8200).
+    const FRAGMENT: u8 = 44;
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend_from_slice(&((8 + part.len()) as u16).to_be_bytes());
+    packet.extend_from_slice(&[FRAGMENT, 64]);
+    packet.extend_from_slice(&source.octets());
+    packet.extend_from_slice(&destination.octets());
+    packet.extend_from_slice(&[protocol, 0]);
+    packet.extend_from_slice(&(offset | u16::from(more)).to_be_bytes());
+    packet.extend_from_slice(&u32::from(id).to_be_bytes());
+    packet.extend_from_slice(part);
+    packet
+}

@@ -4,14 +4,15 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
+use sha2::{Digest, Sha256};
 
 use crate::addresses::Family;
 use crate::gateway::{Port, Spec};
 use crate::kube_proxy::{ClusterIp, Forward, Protocol};
-use crate::packet::Checksum;
+use crate::packet::{self, Checksum};
 use crate::peers::{
-    Client, IcmpListener, IcmpSeen, Reset, SynListener, TcpServer, UdpClient, UdpOutcome, UdpServer,
-    echo_request, pattern_hash,
+    Client, Datagram, IcmpListener, IcmpSeen, PacketSender, Reset, SynListener, TcpServer, UdpClient,
+    UdpOutcome, UdpServer, echo_request, pattern_hash,
 };
 use crate::record::Record;
 use crate::topology::{Builder, Place, Topology};
@@ -34,8 +35,13 @@ const BACKEND_UDP: u16 = 5353;
 const LOST: Duration = Duration::from_millis(400);
 /// Bytes of a bulk transfer.
 const BULK: u64 = 100 * 1000 * 1000;
-/// Bytes of the first source port of a family's and place's cases, so that both runs use the same.
-const FIRST_PORT: u16 = 30_000;
+/// First source port of a place's cases: both runs use the same, and no two places share one.
+const fn first_port(place: Place) -> u16 {
+    match place {
+        Place::OnLink => 30_000,
+        Place::Far => 40_000,
+    }
+}
 
 /// The topology that the script needs.
 pub fn topology() -> Builder {
@@ -84,11 +90,20 @@ impl Servers {
     }
 }
 
+/// How much of the script to run.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Extent {
+    /// All of it.
+    Everything,
+    /// What depends on the links' MTUs.
+    Sizes,
+}
+
 /// Runs the script.
 ///
 /// # Errors
 /// When a peer itself fails; what the network does is noted.
-pub fn run(topology: &Topology) -> Result<Record> {
+pub fn run(topology: &Topology, extent: Extent) -> Result<Record> {
     let servers = Servers::start(topology)?;
     let mut record = Record::default();
     for &family in topology.families() {
@@ -99,7 +114,7 @@ pub fn run(topology: &Topology) -> Result<Record> {
                 family,
                 place,
                 case: String::new(),
-                next_port: FIRST_PORT,
+                next_port: first_port(place),
                 record: &mut record,
             };
             run.everything()
@@ -126,10 +141,21 @@ impl Run<'_> {
         self.tcp_transfers()?;
         self.tcp_endings()?;
         self.tcp_refusals()?;
+        // A packet quoted in an ICMP error has a checksum to compare only if its sender filled it in.
+        self.netns().set_checksum_offload("eth0", false)?;
         self.udp_headers()?;
         self.udp_refusals()?;
         self.udp_sizes()?;
-        self.traceroute()
+        self.udp_every_size()?;
+        self.fragments()?;
+        self.traceroute()?;
+        self.netns().set_checksum_offload("eth0", true)
+    }
+
+    fn sizes(&mut self) -> Result<()> {
+        self.tcp_handshake()?;
+        self.tcp_transfers()?;
+        self.udp_sizes()
     }
 
     fn begin(&mut self, case: &str) {
@@ -156,8 +182,12 @@ impl Run<'_> {
 
     /// Forgets path MTUs, so that cases do not depend on each other.
     fn forget_path_mtus(&self) -> Result<()> {
+        let option = match self.family {
+            Family::V4 => "-4",
+            Family::V6 => "-6",
+        };
         for netns in [self.netns(), &self.topology.backends[0], &self.topology.backends[1]] {
-            netns.sysctl(&[("net/ipv4/route/flush", "1"), ("net/ipv6/route/flush", "1")])?;
+            netns.output("ip", &[option, "route", "flush", "cache"])?;
         }
         Ok(())
     }
@@ -280,9 +310,13 @@ impl Run<'_> {
         self.note("inner checksums", !inner.iter().any(|i| i.checksum == Checksum::Wrong));
     }
 
+    fn take_seen_by_backends(&self) -> Vec<Datagram> {
+        let own = self.servers.udp.iter().filter(|(family, _)| *family == self.family);
+        own.flat_map(|(_, server)| server.take()).collect()
+    }
+
     fn note_seen_by_backends(&mut self) {
-        let seen: Vec<_> =
-            self.servers.udp.iter().filter(|(f, _)| *f == self.family).flat_map(|(_, s)| s.take()).collect();
+        let seen = self.take_seen_by_backends();
         self.note("at the backend", seen);
     }
 
@@ -316,27 +350,114 @@ impl Run<'_> {
     }
 
     fn udp_sizes(&mut self) -> Result<()> {
+        let [first, second] = &self.topology.backends;
+        let mut listeners = [IcmpListener::new(first, self.family)?, IcmpListener::new(second, self.family)?];
         for dont_fragment in [false, true] {
+            for (_, server) in self.servers.udp.iter().filter(|(family, _)| *family == self.family) {
+                server.set_dont_fragment(dont_fragment)?;
+            }
             for size in sizes(self.family) {
-                self.begin(&format!("udp/{}/{size}", if dont_fragment { "df" } else { "no df" }));
-                self.forget_path_mtus()?;
+                let case = format!("udp/{}/{size}", if dont_fragment { "df" } else { "no df" });
                 let mut client = self.udp(UDP)?;
                 client.set_dont_fragment(dont_fragment)?;
                 let data: Vec<u8> = (0..size).map(|index| (index % 253) as u8).collect();
-                let (outcome, errors) = client.exchange(&data, LOST)?;
-                self.note_exchange(&outcome, &errors, &data);
-                self.note_seen_by_backends();
-                if matches!(outcome, UdpOutcome::Error) {
-                    self.begin(&format!("udp/{}/{size} again", if dont_fragment { "df" } else { "no df" }));
+                let outcome = self.sized_exchange(&case, &mut client, &data, &mut listeners)?;
+                if matches!(outcome, UdpOutcome::Error | UdpOutcome::Nothing) {
+                    // An end has now learned the path's MTU.
+                    self.sized_exchange(&format!("{case} again"), &mut client, &data, &mut listeners)?;
                     let mtu = client.path_mtu();
                     self.note("path MTU", mtu.map_err(|error| error.kind()));
-                    let (outcome, errors) = client.exchange(&data, LOST)?;
-                    self.note_exchange(&outcome, &errors, &data);
-                    self.note_seen_by_backends();
+                    self.forget_path_mtus()?;
                 }
             }
         }
-        self.forget_path_mtus()
+        for (_, server) in self.servers.udp.iter().filter(|(family, _)| *family == self.family) {
+            server.set_dont_fragment(false)?;
+        }
+        Ok(())
+    }
+
+    fn sized_exchange(
+        &mut self,
+        case: &str,
+        client: &mut UdpClient,
+        data: &[u8],
+        listeners: &mut [IcmpListener],
+    ) -> Result<UdpOutcome> {
+        self.begin(case);
+        let (outcome, errors) = client.exchange(data, LOST)?;
+        self.note_exchange(&outcome, &errors, data);
+        self.note_seen_by_backends();
+        for listener in listeners {
+            let errors = listener.drain()?;
+            if !errors.is_empty() {
+                self.begin(&format!("{case} at the backend"));
+                self.note_errors(&errors);
+            }
+        }
+        Ok(outcome)
+    }
+
+    /// Each size up to 9000, as ranges of sizes with the same outcome.
+    fn udp_every_size(&mut self) -> Result<()> {
+        let data: Vec<u8> = (0..=LARGEST).map(|index| (index % 241) as u8).collect();
+        for (case, probing) in [("udp/every size", false), ("udp/every size, df", true)] {
+            let mut client = self.udp(UDP)?;
+            if probing {
+                client.set_probing()?;
+            } else {
+                client.set_dont_fragment(false)?;
+                // IPv6 clients fragment only once they know the path's MTU.
+                client.exchange(&data, LOST)?;
+            }
+            let mut ranges: Vec<(&'static str, usize, usize)> = Vec::new();
+            for size in 1..=LARGEST {
+                let (outcome, errors) = client.exchange(&data[..size], LOST)?;
+                let name = match (outcome, &errors[..]) {
+                    (UdpOutcome::Reply(reply), []) if reply.hash == *Sha256::digest(&data[..size]) => {
+                        "echoed"
+                    }
+                    (UdpOutcome::Reply(_), _) => "changed",
+                    (UdpOutcome::TooLarge, []) => "not sent",
+                    (UdpOutcome::Error, [error]) if error.from == self.family.plan().vip => {
+                        "ICMP error from the VIP"
+                    }
+                    (UdpOutcome::Nothing, _) => "lost",
+                    _ => "something else",
+                };
+                match ranges.last_mut() {
+                    Some((last, _, to)) if *last == name => *to = size,
+                    _ => ranges.push((name, size, size)),
+                }
+            }
+            self.begin(case);
+            self.note("outcomes", ranges);
+            let seen = self.take_seen_by_backends();
+            self.note("datagrams at the backend", seen.len());
+            self.forget_path_mtus()?;
+        }
+        Ok(())
+    }
+
+    fn fragments(&mut self) -> Result<()> {
+        let plan = self.family.plan();
+        let sender = PacketSender::new(self.netns(), self.family)?;
+        for (round, (case, order)) in FRAGMENT_ORDERS.into_iter().enumerate() {
+            self.begin(&format!("fragments/{case}"));
+            let (source, to) = (self.source(), self.vip(UDP));
+            let mut client = UdpClient::connect(self.netns(), source, to)?;
+            let data: Vec<u8> = (0..FRAGMENTED).map(|index| (index % 249) as u8).collect();
+            let transport = packet::udp(source, to, &data);
+            let id = 0x5100 + round as u16;
+            let parts = packet::fragments(source.ip(), to.ip(), 17, id, &transport, FRAGMENT_SIZE);
+            for index in order {
+                sender.send(&parts[*index], plan.vip)?;
+            }
+            let (outcome, errors) = client.wait(LOST)?;
+            self.note_exchange(&outcome, &errors, &data);
+            self.note_seen_by_backends();
+        }
+        Ok(())
     }
 
     fn traceroute(&mut self) -> Result<()> {
@@ -361,16 +482,29 @@ impl Run<'_> {
     }
 }
 
+/// Bytes of the largest datagram.
+const LARGEST: usize = 9000;
+/// Payload of the fragmented datagrams: three fragments with their header.
+const FRAGMENTED: usize = 3000;
+const FRAGMENT_SIZE: usize = 1200;
+const FRAGMENT_ORDERS: [(&str, &[usize]); 5] = [
+    ("in order", &[0, 1, 2]),
+    ("first, then backwards", &[0, 2, 1]),
+    ("first repeated", &[0, 0, 1, 2]),
+    ("a later one before the first", &[1, 0, 2]),
+    ("backwards", &[2, 1, 0]),
+];
+
 /// Payload sizes around every edge: headers, both MTUs, each number of fragments, odd and even.
 fn sizes(family: Family) -> Vec<usize> {
     let headers = family.header() + 8;
     let mut sizes = vec![1, 2, 3, 7, 8, 9, 63, 64, 511, 512, 1000, 1001];
-    for mtu in [1280, 1400, 1500] {
+    for mtu in [1300, 1400, 1500] {
         sizes.extend(mtu - headers - 2..=mtu - headers + 2);
         sizes.extend([mtu - 1, mtu, mtu + 1]);
     }
     // Where a later fragment begins to appear, at both MTUs.
-    for mtu in [1400, 1500] {
+    for mtu in [1300, 1400, 1500] {
         let per_fragment = (mtu - family.header()) / 8 * 8 - if family == Family::V6 { 8 } else { 0 };
         for count in 2..=6 {
             let full = per_fragment * count - 8;

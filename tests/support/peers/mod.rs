@@ -9,7 +9,7 @@ mod tcp;
 mod udp;
 
 pub use icmp::{IcmpListener, IcmpSeen, echo_request};
-pub use raw::{SynListener, SynSeen};
+pub use raw::{PacketSender, SynListener, SynSeen};
 pub use server::{Datagram, TcpServer, UdpServer};
 pub use tcp::{Client, Reset, pattern_hash};
 pub use udp::{Received, UdpClient, UdpOutcome};

@@ -1,7 +1,7 @@
-//! TCP handshakes as a host sees them arrive.
+//! Raw sockets: TCP handshakes as a host sees them arrive, and packets that no ordinary socket sends.
 
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 
 use anyhow::{Context, Result};
 use socket2::{Domain, Protocol, Socket, Type};
@@ -84,5 +84,32 @@ impl SynListener {
     /// Waits for the first.
     pub fn wait(&mut self, what: &str) -> Result<SynSeen> {
         wait::until(what, wait::PATIENCE, || Ok(self.drain()?.into_iter().next()))
+    }
+}
+
+/// Sends whole IP packets, headers included.
+#[derive(Debug)]
+pub struct PacketSender {
+    socket: Socket,
+}
+
+impl PacketSender {
+    /// Sends from `netns`.
+    pub fn new(netns: &Netns, family: Family) -> Result<Self> {
+        let domain = match family {
+            Family::V4 => Domain::IPV4,
+            Family::V6 => Domain::IPV6,
+        };
+        // IPPROTO_RAW: the header is the sender's.
+        let socket = netns
+            .run(|| Ok(Socket::new(domain, Type::RAW.cloexec(), Some(Protocol::from(libc::IPPROTO_RAW)))?))
+            .with_context(|| format!("sending raw packets in {}", netns.name()))?;
+        Ok(Self { socket })
+    }
+
+    /// Sends one packet to the next hop of `destination`.
+    pub fn send(&self, packet: &[u8], destination: IpAddr) -> Result<()> {
+        let sent = self.socket.send_to(packet, &SocketAddr::new(destination, 0).into());
+        sent.map(drop).with_context(|| format!("sending a raw packet to {destination}"))
     }
 }

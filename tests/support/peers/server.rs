@@ -115,6 +115,7 @@ pub struct Datagram {
 /// Sends every datagram back to where it came from, and remembers what it saw.
 #[derive(Debug)]
 pub struct UdpServer {
+    family: Family,
     socket: Arc<UdpSocket>,
     stopped: Arc<AtomicBool>,
     seen: Arc<Mutex<Vec<Datagram>>>,
@@ -148,7 +149,12 @@ impl UdpServer {
                 }
             }
         });
-        Ok(Self { socket, stopped, seen, thread: Some(thread) })
+        Ok(Self { family, socket, stopped, seen, thread: Some(thread) })
+    }
+
+    /// Whether its replies may be fragmented.
+    pub fn set_dont_fragment(&self, dont: bool) -> io::Result<()> {
+        socket::set_dont_fragment(&self.socket, self.family, dont)
     }
 
     /// What it saw since the last call.

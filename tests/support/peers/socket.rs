@@ -75,6 +75,14 @@ pub fn set_dont_fragment(socket: &impl AsRawFd, family: Family, dont: bool) -> i
     }
 }
 
+/// Sends with DF set (IPv6: unfragmented) whatever path MTU is known, up to the device's.
+pub fn set_probing(socket: &impl AsRawFd, family: Family) -> io::Result<()> {
+    match family {
+        Family::V4 => set(socket, libc::IPPROTO_IP, libc::IP_MTU_DISCOVER, libc::IP_PMTUDISC_PROBE),
+        Family::V6 => set(socket, libc::IPPROTO_IPV6, libc::IPV6_MTU_DISCOVER, libc::IPV6_PMTUDISC_PROBE),
+    }
+}
+
 /// The path MTU that a connected socket knows, bytes of IP.
 pub fn path_mtu(socket: &impl AsRawFd, family: Family) -> io::Result<i32> {
     match family {

@@ -87,6 +87,11 @@ impl UdpClient {
         socket::set_dont_fragment(&self.socket, self.family, dont)
     }
 
+    /// Sends with DF set (IPv6: unfragmented) whatever path MTU is known, up to the device's.
+    pub fn set_probing(&self) -> io::Result<()> {
+        socket::set_probing(&self.socket, self.family)
+    }
+
     /// Sets TTL or hop limit.
     pub fn set_ttl(&self, ttl: u8) -> io::Result<()> {
         socket::set_ttl(&self.socket, self.family, ttl)
@@ -118,6 +123,14 @@ impl UdpClient {
             }
             other => drop(other.context("sending a datagram")?),
         }
+        self.wait(deadline)
+    }
+
+    /// Waits for a reply or an ICMP error to something sent by other means.
+    ///
+    /// # Errors
+    /// As [`UdpClient::exchange`].
+    pub fn wait(&mut self, deadline: Duration) -> Result<(UdpOutcome, Vec<IcmpSeen>)> {
         let mut buffer = vec![0; 65_536];
         let end = Instant::now() + deadline;
         let mut errors = Vec::new();
