@@ -1,7 +1,7 @@
 //! The traffic that runs once through Sluice and once through netfilter, and what is observed of it.
 
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use sha2::{Digest, Sha256};
@@ -385,15 +385,26 @@ impl Run<'_> {
         listeners: &mut [IcmpListener],
     ) -> Result<UdpOutcome> {
         self.begin(case);
-        let (outcome, errors) = client.exchange(data, LOST)?;
-        self.note_exchange(&outcome, &errors, data);
-        self.note_seen_by_backends();
-        for listener in listeners {
-            let errors = listener.drain()?;
-            if !errors.is_empty() {
-                self.begin(&format!("{case} at the backend"));
-                self.note_errors(&errors);
+        let (mut outcome, mut errors) = client.exchange(data, Duration::ZERO)?;
+        let (mut seen, mut errors_at_backends) = (Vec::new(), Vec::new());
+        let end = Instant::now() + LOST;
+        while outcome == UdpOutcome::Nothing && Instant::now() < end {
+            seen.extend(self.take_seen_by_backends());
+            for listener in &mut *listeners {
+                errors_at_backends.extend(listener.drain()?);
             }
+            if !errors_at_backends.is_empty() || seen.iter().any(|datagram| !datagram.answered) {
+                // The answer will not come.
+                break;
+            }
+            (outcome, errors) = client.wait(Duration::from_millis(5))?;
+        }
+        self.note_exchange(&outcome, &errors, data);
+        seen.extend(self.take_seen_by_backends());
+        self.note("at the backend", seen);
+        if !errors_at_backends.is_empty() {
+            self.begin(&format!("{case} at the backend"));
+            self.note_errors(&errors_at_backends);
         }
         Ok(outcome)
     }

@@ -110,6 +110,8 @@ pub struct Datagram {
     pub peer: SocketAddr,
     /// What it was.
     pub received: Received,
+    /// Whether it was sent back; not so where it exceeds the path MTU and may not be fragmented.
+    pub answered: bool,
 }
 
 /// Sends every datagram back to where it came from, and remembers what it saw.
@@ -144,8 +146,10 @@ impl UdpServer {
                     let Ok((received, peer)) = udp::receive(&socket, &mut buffer) else { continue };
                     let Some(peer) = peer else { continue };
                     let length = received.length;
-                    seen.lock().unwrap_or_else(PoisonError::into_inner).push(Datagram { peer, received });
-                    let _ = socket.send_to(&buffer[..length], peer);
+                    // Held while answering, so that whoever has the answer finds the datagram noted.
+                    let mut seen = seen.lock().unwrap_or_else(PoisonError::into_inner);
+                    let answered = socket.send_to(&buffer[..length], peer).is_ok();
+                    seen.push(Datagram { peer, received, answered });
                 }
             }
         });

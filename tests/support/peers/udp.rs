@@ -1,9 +1,9 @@
 //! UDP clients, and datagrams with what their headers said.
 
-use std::io;
 use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
+use std::{fmt, io};
 
 use anyhow::{Context, Result};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -16,7 +16,7 @@ use crate::addresses::Family;
 use crate::netns::Netns;
 
 /// A datagram that arrived.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, PartialEq, Eq)]
 pub struct Received {
     /// Bytes of payload.
     pub length: usize,
@@ -26,6 +26,14 @@ pub struct Received {
     pub ttl: Option<i32>,
     /// TOS or traffic class.
     pub tos: Option<i32>,
+}
+
+impl fmt::Debug for Received {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let [a, b, c, d, ..] = self.hash;
+        let hash = u32::from_be_bytes([a, b, c, d]);
+        write!(f, "{} bytes, hash {hash:08x}, TTL {:?}, TOS {:?}", self.length, self.ttl, self.tos)
+    }
 }
 
 /// Receives one datagram into `buffer`.
