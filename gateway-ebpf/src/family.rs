@@ -43,13 +43,8 @@ impl Address for [u8; 16] {
     const LEN: usize = 16;
     #[inline(always)]
     fn words(&self) -> [u32; 4] {
-        let [a, b, c, d, e, f, g, h, i, j, k, l, m, n, o, p] = *self;
-        [
-            u32::from_ne_bytes([a, b, c, d]),
-            u32::from_ne_bytes([e, f, g, h]),
-            u32::from_ne_bytes([i, j, k, l]),
-            u32::from_ne_bytes([m, n, o, p]),
-        ]
+        // One copy: taken apart byte by byte, an address would fill the BPF stack.
+        bytemuck::cast(*self)
     }
     #[inline(always)]
     fn from_words(words: [u32; 4]) -> Self {
@@ -78,11 +73,16 @@ pub trait Family: Copy + 'static {
     const HEADER: u32;
     /// The ICMP protocol that goes with the family.
     const ICMP: u8;
-    /// Parses the network header of a frame.
+    /// Parses the network header at offset `at` of a frame into `packet`; `quoted`: of a packet in an ICMP error, which may be cut short.
     ///
     /// # Errors
     /// [`ParseError`], see there.
-    fn parse_network(frame: &impl Bytes) -> Result<Packet<Self::Addr>, ParseError>;
+    fn parse_network(
+        frame: &impl Bytes,
+        at: u32,
+        quoted: bool,
+        packet: &mut Packet<Self::Addr>,
+    ) -> Result<(), ParseError>;
     /// Whether no client can have `address` as its own (multicast, broadcast, loopback, unspecified).
     fn is_martian(address: &Self::Addr) -> bool;
 }
@@ -103,8 +103,13 @@ impl Family for V4 {
     const HEADER: u32 = ipv4::HEADER;
     const ICMP: u8 = protocol::ICMP;
     #[inline(always)]
-    fn parse_network(frame: &impl Bytes) -> Result<Packet<Self::Addr>, ParseError> {
-        ipv4::parse(frame)
+    fn parse_network(
+        frame: &impl Bytes,
+        at: u32,
+        quoted: bool,
+        packet: &mut Packet<Self::Addr>,
+    ) -> Result<(), ParseError> {
+        ipv4::parse(frame, at, quoted, packet)
     }
     #[inline(always)]
     fn is_martian(address: &Self::Addr) -> bool {
@@ -122,8 +127,13 @@ impl Family for V6 {
     const HEADER: u32 = ipv6::HEADER;
     const ICMP: u8 = protocol::ICMPV6;
     #[inline(always)]
-    fn parse_network(frame: &impl Bytes) -> Result<Packet<Self::Addr>, ParseError> {
-        ipv6::parse(frame)
+    fn parse_network(
+        frame: &impl Bytes,
+        at: u32,
+        quoted: bool,
+        packet: &mut Packet<Self::Addr>,
+    ) -> Result<(), ParseError> {
+        ipv6::parse(frame, at, quoted, packet)
     }
     #[inline(always)]
     fn is_martian(address: &Self::Addr) -> bool {

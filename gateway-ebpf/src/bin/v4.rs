@@ -1,29 +1,34 @@
 //! The IPv4 programs.
 #![no_std]
 #![no_main]
-#![expect(missing_docs, reason = "the entry points are named in docs; their macro loses the comments")]
+#![expect(
+    missing_docs,
+    reason = "the entry points are described where they are implemented; their macro loses the comments"
+)]
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
+use sluice_gateway_ebpf::programs::entry;
 
-sluice_gateway_ebpf::programs!(sluice_gateway_ebpf::family::V4, v4);
+sluice_gateway_ebpf::tables!(Ipv4: sluice_gateway_ebpf::family::V4, services_v4, targets_v4, flows_v4, replies_v4, fragments_v4, ranges_v4, scratch_v4);
 
 #[classifier]
-pub fn forward_v4(_ctx: TcContext) -> i32 {
-    if let Some(c) = tables::config.get(0)
-        && let Some(f) = tables::flows_v4.get_ptr(sluice_gateway_ebpf::maps::FlowKey::default())
-    {
-        return c.external_ifindex as i32 + unsafe { (*f).snat_port as i32 };
-    }
-    -1
+pub fn forward_v4(context: TcContext) -> i32 {
+    entry::forward::<Ipv4>(context.skb.skb)
 }
 
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    loop {}
+#[classifier]
+pub fn reverse_v4(context: TcContext) -> i32 {
+    entry::reverse::<Ipv4>(context.skb.skb)
 }
 
-/// The licence that the kernel checks: some helpers are for GPL-compatible programs only.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+#[classifier]
+pub fn egress_v4(context: TcContext) -> i32 {
+    entry::egress::<Ipv4>(context.skb.skb)
+}
+
+#[classifier]
+pub fn sweep_v4(context: TcContext) -> i32 {
+    entry::sweep::<Ipv4>(context.skb.skb)
+}
+
+sluice_gateway_ebpf::program_object!();

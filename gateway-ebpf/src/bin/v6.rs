@@ -1,29 +1,29 @@
 //! The IPv6 programs.
 #![no_std]
 #![no_main]
-#![expect(missing_docs, reason = "the entry points are named in docs; their macro loses the comments")]
+#![expect(
+    missing_docs,
+    reason = "the entry points are described where they are implemented; their macro loses the comments"
+)]
 
 use aya_ebpf::{macros::classifier, programs::TcContext};
+use sluice_gateway_ebpf::programs::entry;
 
-sluice_gateway_ebpf::programs!(sluice_gateway_ebpf::family::V6, v6);
+sluice_gateway_ebpf::tables!(Ipv6: sluice_gateway_ebpf::family::V6, services_v6, targets_v6, flows_v6, replies_v6, fragments_v6, ranges_v6, scratch_v6);
 
 #[classifier]
-pub fn forward_v6(_ctx: TcContext) -> i32 {
-    if let Some(c) = tables::config.get(0)
-        && let Some(f) = tables::flows_v6.get_ptr(sluice_gateway_ebpf::maps::FlowKey::default())
-    {
-        return c.external_ifindex as i32 + unsafe { (*f).snat_port as i32 };
-    }
-    -1
+pub fn forward_v6(context: TcContext) -> i32 {
+    entry::forward::<Ipv6>(context.skb.skb)
 }
 
-#[cfg(not(test))]
-#[panic_handler]
-fn panic(_info: &core::panic::PanicInfo) -> ! {
-    loop {}
+#[classifier]
+pub fn reverse_v6(context: TcContext) -> i32 {
+    entry::reverse::<Ipv6>(context.skb.skb)
 }
 
-/// The licence that the kernel checks: some helpers are for GPL-compatible programs only.
-#[unsafe(link_section = "license")]
-#[unsafe(no_mangle)]
-static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+#[classifier]
+pub fn sweep_v6(context: TcContext) -> i32 {
+    entry::sweep::<Ipv6>(context.skb.skb)
+}
+
+sluice_gateway_ebpf::program_object!();

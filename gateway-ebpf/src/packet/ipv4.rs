@@ -1,6 +1,6 @@
 //! The IPv4 header (RFC 791).
 
-use super::{Bytes, ETHERNET, Packet, ParseError, fragment};
+use super::{Bytes, Packet, ParseError, fragment};
 
 /// Length of the header without options.
 pub const HEADER: u32 = 20;
@@ -20,13 +20,18 @@ const OPTION_NOOP: u8 = 1;
 const OPTION_LOOSE_ROUTE: u8 = 131;
 const OPTION_STRICT_ROUTE: u8 = 137;
 
-/// Parses the IPv4 header.
+/// Parses the IPv4 header at offset `at` into `packet`. `quoted`: the packet stands in an ICMP error, which may cut it short.
 ///
 /// # Errors
 /// [`ParseError::NotOurs`] if it does not hold together, [`ParseError::SourceRoute`].
 #[inline(always)]
-pub fn parse(frame: &impl Bytes) -> Result<Packet<[u8; 4]>, ParseError> {
-    let h: [u8; 20] = frame.read(ETHERNET).ok_or(ParseError::NotOurs)?;
+pub fn parse(
+    frame: &impl Bytes,
+    at: u32,
+    quoted: bool,
+    packet: &mut Packet<[u8; 4]>,
+) -> Result<(), ParseError> {
+    let h: [u8; 20] = frame.read(at).ok_or(ParseError::NotOurs)?;
     let header = u32::from(h[0] & 0xf) * 4;
     if h[0] >> 4 != 4 || header < HEADER {
         return Err(ParseError::NotOurs);
@@ -34,20 +39,21 @@ pub fn parse(frame: &impl Bytes) -> Result<Packet<[u8; 4]>, ParseError> {
     let end = match u32::from(u16::from_be_bytes([h[2], h[3]])) {
         // A super-packet longer than the field can say (BIG TCP).
         0 if frame.segment_size() != 0 => frame.length(),
-        total => ETHERNET + total,
+        _ if quoted => frame.length(),
+        total => at + total,
     };
-    if end > frame.length() || end < ETHERNET + header {
+    if end > frame.length() || end < at + header {
         return Err(ParseError::NotOurs);
     }
-    if header > HEADER && has_source_route(frame, header) {
+    if header > HEADER && !quoted && has_source_route(frame, at, header) {
         return Err(ParseError::SourceRoute);
     }
     let flags = u16::from_be_bytes([h[6], h[7]]);
     let fragment_offset = (flags & OFFSET) << 3;
-    Ok(Packet {
+    *packet = Packet {
         source: [h[12], h[13], h[14], h[15]],
         destination: [h[16], h[17], h[18], h[19]],
-        transport: ETHERNET + header,
+        transport: at + header,
         end,
         id: u32::from(u16::from_be_bytes([h[4], h[5]])),
         fragment_offset,
@@ -60,26 +66,27 @@ pub fn parse(frame: &impl Bytes) -> Result<Packet<[u8; 4]>, ParseError> {
         },
         dont_fragment: u8::from(flags & DONT_FRAGMENT != 0),
         ..Packet::default()
-    })
+    };
+    Ok(())
 }
 
 /// Whether the options ask for a route of their own. Such packets are refused, as Linux does unless told otherwise
 /// (`accept_source_route`).
 #[inline(never)]
-fn has_source_route(frame: &impl Bytes, header: u32) -> bool {
+fn has_source_route(frame: &impl Bytes, at: u32, header: u32) -> bool {
     let mut offset = HEADER;
     // 40 bytes of options hold at most 40 of them.
     for _ in 0..40 {
         if offset >= header {
             return false;
         }
-        let Some([kind]) = frame.read(ETHERNET + offset) else { return false };
+        let Some([kind]) = frame.read(at + offset) else { return false };
         match kind {
             OPTION_END => return false,
             OPTION_NOOP => offset += 1,
             OPTION_LOOSE_ROUTE | OPTION_STRICT_ROUTE => return true,
             _ => {
-                let Some([length]) = frame.read(ETHERNET + offset + 1) else { return false };
+                let Some([length]) = frame.read(at + offset + 1) else { return false };
                 if length < 2 {
                     return false;
                 }

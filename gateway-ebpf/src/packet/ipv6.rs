@@ -1,6 +1,6 @@
 //! The IPv6 header and its extension headers (RFC 8200).
 
-use super::{Bytes, ETHERNET, Packet, ParseError, fragment};
+use super::{Bytes, Packet, ParseError, fragment};
 
 /// Length of the header.
 pub const HEADER: u32 = 40;
@@ -16,38 +16,42 @@ const ROUTING: u8 = 43;
 const FRAGMENT: u8 = 44;
 const DESTINATION_OPTIONS: u8 = 60;
 
-/// Parses the IPv6 header and walks to the transport header.
+/// Parses the IPv6 header at offset `at` into `packet` and walks to the transport header. `quoted`: the packet stands in an ICMP error,
+/// which may cut it short.
 ///
 /// # Errors
 /// [`ParseError`], see there.
 #[inline(always)]
-pub fn parse(frame: &impl Bytes) -> Result<Packet<[u8; 16]>, ParseError> {
-    let h: [u8; 8] = frame.read(ETHERNET).ok_or(ParseError::NotOurs)?;
+pub fn parse(
+    frame: &impl Bytes,
+    at: u32,
+    quoted: bool,
+    packet: &mut Packet<[u8; 16]>,
+) -> Result<(), ParseError> {
+    let h: [u8; 8] = frame.read(at).ok_or(ParseError::NotOurs)?;
     if h[0] >> 4 != 6 {
         return Err(ParseError::NotOurs);
     }
-    let source = frame.read(ETHERNET + SOURCE).ok_or(ParseError::NotOurs)?;
-    let destination = frame.read(ETHERNET + SOURCE + 16).ok_or(ParseError::NotOurs)?;
     let end = match u32::from(u16::from_be_bytes([h[4], h[5]])) {
         // A super-packet longer than the field can say (BIG TCP).
         0 if frame.segment_size() != 0 => frame.length(),
-        payload => ETHERNET + HEADER + payload,
+        _ if quoted => frame.length(),
+        payload => at + HEADER + payload,
     };
     if end > frame.length() {
         return Err(ParseError::NotOurs);
     }
-    let mut packet = Packet {
-        source,
-        destination,
-        transport: ETHERNET + HEADER,
+    *packet = Packet {
+        transport: at + HEADER,
         end,
         protocol: h[6],
         ttl: h[7],
         dont_fragment: 1,
         ..Packet::default()
     };
-    walk(frame, &mut packet)?;
-    Ok(packet)
+    packet.source = frame.read(at + SOURCE).ok_or(ParseError::NotOurs)?;
+    packet.destination = frame.read(at + SOURCE + 16).ok_or(ParseError::NotOurs)?;
+    walk(frame, packet)
 }
 
 /// Moves `packet.transport` and `packet.protocol` past the extension headers.

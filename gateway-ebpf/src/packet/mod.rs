@@ -119,15 +119,16 @@ impl<A> Packet<A> {
     }
 }
 
-/// Parses a frame of family `F`, whose EtherType the caller has checked.
+/// Parses a frame of family `F`, whose EtherType the caller has checked, into `packet`; in place, since the BPF stack has no room for
+/// a second one.
 ///
 /// # Errors
 /// [`ParseError`], see there.
 #[inline(always)]
-pub fn parse<F: Family>(frame: &impl Bytes) -> Result<Packet<F::Addr>, ParseError> {
-    let mut packet = F::parse_network(frame)?;
+pub fn parse<F: Family>(frame: &impl Bytes, packet: &mut Packet<F::Addr>) -> Result<(), ParseError> {
+    F::parse_network(frame, ETHERNET, false, packet)?;
     if packet.fragment != fragment::LATER {
-        transport::parse(frame, &mut packet)?;
+        transport::parse(frame, packet)?;
     }
-    Ok(packet)
+    Ok(())
 }

@@ -1,37 +1,62 @@
-//! The tc programs, and the maps they use.
+//! The tc programs: thin carriers of the core between the kernel's packet and the maps.
+//!
+//! `hot` handles the packets of established flows and nothing else; whatever it declines goes through `general`, which
+//! handles every packet and would be right alone.
 
-/// Declares the maps of one family, and its programs under the names `forward_$suffix` and so on.
-#[macro_export]
-macro_rules! programs {
-    ($family:ty, v4) => { $crate::programs!(@maps $family, services_v4, targets_v4, flows_v4, replies_v4, fragments_v4, ranges_v4); };
-    ($family:ty, v6) => { $crate::programs!(@maps $family, services_v6, targets_v6, flows_v6, replies_v6, fragments_v6, ranges_v6); };
-    (@maps $family:ty, $services:ident, $targets:ident, $flows:ident, $replies:ident, $fragments:ident, $ranges:ident) => {
-        /// Generic names for the family's maps.
-        mod tables {
-            use aya_ebpf::{btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray}, macros::btf_map};
-            use $crate::{family::Family, maps::*, verdict::Drop};
-            type Addr = <$family as Family>::Addr;
+pub mod entry;
+mod forward;
+mod general;
+mod hot;
+mod icmp_error;
+mod icmp_reply;
+mod mss;
+mod reservation;
+mod reverse;
+mod rewrite;
+mod scratch;
+pub mod skb;
+mod slow_path;
+mod sweep;
+pub mod tables;
 
-            #[btf_map]
-            pub static $services: HashMap<ServiceKey<Addr>, Service, { MAX_SERVICES as usize }> = HashMap::new();
-            #[btf_map]
-            pub static $targets: Array<Target<Addr>, { MAX_TARGETS as usize }> = Array::new();
-            #[btf_map]
-            pub static $flows: HashMap<FlowKey<Addr>, Flow, { DEFAULT_MAX_FLOWS as usize }> = HashMap::new();
-            #[btf_map]
-            pub static $replies: HashMap<ReplyKey<Addr>, <$family as Family>::Reply, { DEFAULT_MAX_FLOWS as usize }> = HashMap::new();
-            #[btf_map]
-            pub static $fragments: LruHashMap<FragmentKey<Addr>, Fragment<Addr>, { MAX_FRAGMENTS as usize }> = LruHashMap::new();
-            #[btf_map]
-            pub static $ranges: LpmTrie<RangeKey<Addr>, u32, { MAX_RANGES as usize }> = LpmTrie::new();
-            #[btf_map]
-            pub static service_stats: PerCpuArray<ServiceStats, { MAX_SERVICES as usize }> = PerCpuArray::new();
-            #[btf_map]
-            pub static drops: PerCpuArray<u64, { Drop::ALL.len() }> = PerCpuArray::new();
-            #[btf_map]
-            pub static config: Array<Config, 1> = Array::new();
-            #[btf_map]
-            pub static icmp_budget: PerCpuArray<IcmpBudget, 1> = PerCpuArray::new();
-        }
-    };
+use aya_ebpf::helpers::generated::bpf_loop;
+
+use crate::verdict::Drop;
+
+/// The packet is not for this program: the next program, or the kernel, sees it untouched.
+pub(crate) const PASS: i32 = aya_ebpf::bindings::TC_ACT_UNSPEC;
+/// Internal verdicts below zero are kernel actions or [`PASS`]; from here on, reasons to drop. A BPF subprogram returns one
+/// register, so that a `Result` has to be folded into a number between them.
+const DROP_BASE: i32 = 0x100;
+/// A subprogram has done its part and the packet goes on.
+pub(crate) const CONTINUE: i32 = 0x200;
+
+/// Folds a reason into the number that subprograms return.
+#[inline(always)]
+pub(crate) const fn dropped(reason: Drop) -> i32 {
+    DROP_BASE + reason as i32
+}
+
+/// Folds an outcome into one number.
+#[inline(always)]
+pub(crate) const fn fold(outcome: Result<i32, Drop>) -> i32 {
+    match outcome {
+        Ok(action) => action,
+        Err(reason) => dropped(reason),
+    }
+}
+
+/// CLOCK_MONOTONIC in coarse seconds.
+#[inline(always)]
+pub(crate) fn now() -> u32 {
+    // SAFETY: the helper has no arguments and no side effects.
+    crate::maps::clock_seconds(unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns() })
+}
+
+/// Calls `step` with 0, 1, ... below `times` and `state`, until it returns something else than 0 (`bpf_loop`, Linux 5.17). The
+/// verifier looks at the step once, however many there are.
+#[inline(always)]
+pub(crate) fn repeat<S>(times: u32, step: extern "C" fn(u32, *mut S) -> i64, state: &mut S) {
+    // SAFETY: the kernel calls `step` with the pointer given here, while this frame lives.
+    unsafe { bpf_loop(times, step as *mut core::ffi::c_void, core::ptr::from_mut(state).cast(), 0) };
 }

@@ -1,0 +1,76 @@
+//! The programs' entry points: one match each from what was decided to what the kernel does.
+
+use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
+
+use super::{DROP_BASE, PASS, general, hot, skb::Skb, slow_path, sweep, tables::Tables};
+use crate::maps::Config;
+
+/// tc ingress of the external link: from clients to targets.
+#[inline(always)]
+pub fn forward<T: Tables>(context: *mut __sk_buff) -> i32 {
+    let skb = Skb(context);
+    if !skb.is_for::<T::Family>() {
+        return PASS;
+    }
+    match hot::forward::<T>(context) {
+        PASS => action::<T>(general::forward::<T>(context)),
+        verdict => action::<T>(verdict),
+    }
+}
+
+/// tc ingress of the cluster link: from targets to clients.
+#[inline(always)]
+pub fn reverse<T: Tables>(context: *mut __sk_buff) -> i32 {
+    let skb = Skb(context);
+    if !skb.is_for::<T::Family>() {
+        return PASS;
+    }
+    match hot::reverse::<T>(context) {
+        PASS => action::<T>(general::reverse::<T>(context)),
+        verdict => action::<T>(verdict),
+    }
+}
+
+/// tc egress of both links, IPv4 only: the second half of the slow path.
+#[inline(always)]
+pub fn egress<T: Tables<Family = crate::family::V4>>(context: *mut __sk_buff) -> i32 {
+    let skb = Skb(context);
+    if !slow_path::is_marked(skb.mark()) {
+        return PASS;
+    }
+    match slow_path::finish::<T>(&skb) {
+        Ok(()) => PASS,
+        Err(reason) => action::<T>(super::dropped(reason)),
+    }
+}
+
+/// BPF_PROG_TEST_RUN only: deletes what user space names, if it is to be deleted. Returns how many entries were.
+#[inline(always)]
+pub fn sweep<T: Tables>(context: *mut __sk_buff) -> i32 {
+    sweep::run::<T>(Skb(context))
+}
+
+/// Turns a folded verdict into a kernel action, and counts the packet if it is dropped.
+#[inline(always)]
+fn action<T: Tables>(verdict: i32) -> i32 {
+    if verdict < DROP_BASE {
+        return verdict;
+    }
+    count_drop::<T>((verdict - DROP_BASE) as u32);
+    TC_ACT_SHOT
+}
+
+/// Counts a packet that goes no further, by the index of its reason.
+#[inline(always)]
+pub(super) fn count_drop<T: Tables>(reason: u32) {
+    if let Some(counter) = T::drops().get_ptr_mut(reason) {
+        // SAFETY: a per-CPU value; programs on one CPU do not interrupt one another.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// The settings, if they are complete enough to send packets.
+#[inline(always)]
+pub(super) fn config<T: Tables>() -> Option<&'static Config> {
+    T::config().get(0).filter(|c| c.external_mtu != 0 && c.cluster_mtu != 0)
+}

@@ -1,0 +1,320 @@
+//! Making flows: reserving a source port towards a target, and taking over one that is dead.
+//!
+//! A reservation is an entry of `replies`. Nobody deletes one but the sweep: it changes hands in place, by compare-and-swap of
+//! its owner, and is given back by becoming free. A flow that loses its reservation is first marked deleted, also by
+//! compare-and-swap, so that of all who want it exactly one goes on; then the reservation is taken, then the flow's entry
+//! is deleted.
+
+use aya_ebpf::bindings::BPF_NOEXIST;
+
+use super::{
+    CONTINUE, dropped, entry,
+    forward::{is_live, reply_key},
+    now, repeat,
+    reverse::{flow_key, holds},
+    tables::{Addr, Guarded, ReplyValue, Scratch, Tables, head, swap_head},
+};
+use crate::{
+    conntrack::{FLOOD_CANDIDATES, Reuse, State, reuse},
+    maps::{Activity, Flow, FlowHead, FlowKey, OWNER_LOCKED, Owner, Reply, TARGET_ACTIVE, flow_check},
+    packet::protocol,
+    ports::PROBES,
+    verdict::Drop,
+};
+
+/// Seconds after which a reservation without a flow is an orphan rather than one in the making.
+pub(super) const ORPHAN_AGE: u32 = 2;
+
+/// How a look at an occupied reservation ended; idle seconds of a candidate are added to [`CANDIDATE`].
+const OCCUPIED: u32 = 0;
+const TAKEN: u32 = 1;
+/// It is this very flow's, in the making on another CPU.
+const OWN: u32 = 2;
+const CANDIDATE: u32 = 0x1000_0000;
+
+/// Opens the flow `scratch.flow` to the slot `scratch.target`; leaves the reserved port in `scratch.snat_port`.
+#[inline(never)]
+pub(super) fn open<T: Tables>(scratch: &mut Scratch<Addr<T>>) -> i32 {
+    let Some(target) = T::targets().get(scratch.target) else { return dropped(Drop::NoTarget) };
+    if target.state != TARGET_ACTIVE {
+        return dropped(Drop::NoTarget);
+    }
+    scratch.reply = reply_key(target, 0);
+    scratch.owner =
+        Owner { client: scratch.client, client_port: scratch.client_port, target: scratch.target as u16 };
+    let found = if target.protocol == protocol::SCTP {
+        // The CRC covers the ports, and only the client's own port leaves them as they are.
+        if target.port != target.vip_port {
+            return dropped(Drop::SctpPort);
+        }
+        scratch.search.desperate = 0;
+        scratch.reply.snat_port = scratch.client_port;
+        match attempt::<T>(scratch) {
+            found @ (TAKEN | OWN) => found,
+            _ => return dropped(Drop::SctpPort),
+        }
+    } else {
+        match find::<T>(scratch) {
+            OCCUPIED => return dropped(Drop::PortsExhausted),
+            found => found,
+        }
+    };
+    scratch.snat_port = scratch.reply.snat_port;
+    enter::<T>(scratch, found)
+}
+
+/// Walks the port sequence; leaves the port in `scratch.reply`.
+#[inline(always)]
+fn find<T: Tables>(scratch: &mut Scratch<Addr<T>>) -> u32 {
+    let search = &mut scratch.search;
+    search.found = OCCUPIED;
+    search.candidates = 0;
+    search.candidate_idle = 0;
+    search.candidate_port = 0;
+    search.desperate = 0;
+    let mut carrier = core::ptr::from_mut(scratch);
+    repeat(PROBES, probe::<T>, &mut carrier);
+    let search = &mut scratch.search;
+    if search.found != OCCUPIED || search.candidate_port == 0 {
+        return search.found;
+    }
+    search.desperate = 1;
+    scratch.reply.snat_port = search.candidate_port;
+    match attempt::<T>(scratch) {
+        found @ (TAKEN | OWN) => found,
+        _ => OCCUPIED,
+    }
+}
+
+/// Tries the port at `index` of the sequence.
+extern "C" fn probe<T: Tables>(index: u32, carrier: *mut *mut Scratch<Addr<T>>) -> i64 {
+    // SAFETY: `repeat` passes on what `find` gave it, which nothing else uses meanwhile.
+    let scratch = unsafe { &mut **carrier };
+    let port = scratch.search.ports.nth(index);
+    scratch.reply.snat_port = port;
+    let found = attempt::<T>(scratch);
+    let search = &mut scratch.search;
+    if found == TAKEN || found == OWN {
+        search.found = found;
+        return 1;
+    }
+    if found >= CANDIDATE {
+        let idle = found - CANDIDATE + 1;
+        if idle > search.candidate_idle {
+            search.candidate_idle = idle;
+            search.candidate_port = port;
+        }
+        search.candidates += 1;
+        return i64::from(search.candidates >= FLOOD_CANDIDATES);
+    }
+    0
+}
+
+/// Tries to reserve `scratch.reply` for `scratch.owner`.
+#[inline(never)]
+fn attempt<T: Tables>(scratch: &mut Scratch<Addr<T>>) -> u32 {
+    let Some(reply) = T::replies().get_ptr_mut(&scratch.reply) else {
+        let value = <ReplyValue<T> as Reply<Addr<T>>>::new(&scratch.owner, Activity::new(now(), 0));
+        return match T::replies().insert(&scratch.reply, value, u64::from(BPF_NOEXIST)) {
+            Ok(()) => TAKEN,
+            // Somebody was faster, or the map is full: the next port may be one to take over.
+            Err(_) => OCCUPIED,
+        };
+    };
+    let Some((owner, word)) = T::Family::owner(reply) else { return OCCUPIED };
+    if owner.target == OWNER_LOCKED {
+        return OCCUPIED;
+    }
+    if owner == scratch.owner {
+        renew::<T>(reply);
+        return OWN;
+    }
+    if owner.target != 0 {
+        let Some(target) = T::targets().get(u32::from(owner.target)) else { return OCCUPIED };
+        scratch.rival = flow_key(&owner, target);
+        let verdict = evict::<T>(scratch, owner.target, reply);
+        if verdict != TAKEN {
+            return verdict;
+        }
+    }
+    renew::<T>(reply);
+    if T::Family::swap_owner(reply, word, &scratch.owner) { TAKEN } else { OCCUPIED }
+}
+
+/// Starts a reservation's clock and counter anew.
+#[inline(always)]
+fn renew<T: Tables>(reply: *mut ReplyValue<T>) {
+    // SAFETY: within a map value.
+    unsafe { T::Family::activity(reply).write_volatile(Activity::new(now(), 0).0) };
+}
+
+/// Ends the flow `scratch.rival`, which owns the reservation `scratch.reply` towards slot `slot`, if it may be ended: [`TAKEN`] leaves
+/// the reservation to whoever swaps its owner.
+#[inline(never)]
+fn evict<T: Tables>(scratch: &mut Scratch<Addr<T>>, slot: u16, reply: *mut ReplyValue<T>) -> u32 {
+    let Some(config) = entry::config::<T>() else { return OCCUPIED };
+    let now = now();
+    // SAFETY: within a map value.
+    let reverse_idle = Activity(unsafe { T::Family::activity(reply).read_volatile() }).idle(now);
+    let orphan = if reverse_idle >= ORPHAN_AGE { TAKEN } else { OCCUPIED };
+    let Some(flow) = T::flows().get_ptr_mut(&scratch.rival) else { return orphan };
+    let current = head(flow);
+    if !holds(current, &scratch.rival, slot, scratch.reply.snat_port) {
+        return orphan;
+    }
+    // SAFETY: within a map value.
+    let activity = Activity(unsafe { (&raw const (*flow).activity).read_volatile() });
+    let forward_idle = activity.idle(now);
+    let idle = if forward_idle < reverse_idle { forward_idle } else { reverse_idle };
+    let beyond = scratch.packet.sequence.wrapping_sub(activity.bytes() as u32) as i32;
+    let ahead = scratch.packet.protocol == protocol::TCP && beyond > 0;
+    match reuse(current.state(), idle, &config.timeouts, ahead) {
+        Reuse::No => return OCCUPIED,
+        Reuse::LastResort if scratch.search.desperate == 0 => {
+            return CANDIDATE + if idle > 0xffff { 0xffff } else { idle };
+        }
+        Reuse::LastResort | Reuse::Now => {}
+    }
+    if !swap_head(flow, current, current.with_state(State::Deleted)) {
+        return OCCUPIED;
+    }
+    delete_flow::<T>(&scratch.rival, service_of::<T>(slot));
+    TAKEN
+}
+
+/// Enters the flow `scratch.flow` with the reservation `scratch.reply`, in place of a dead one under the same key; or adopts the
+/// one that another CPU has entered.
+#[inline(never)]
+fn enter<T: Tables>(scratch: &mut Scratch<Addr<T>>, found: u32) -> i32 {
+    let slot = scratch.target as u16;
+    let new = FlowHead::new(
+        scratch.snat_port,
+        slot,
+        flow_check(&scratch.flow),
+        State::first(scratch.flow.protocol),
+    );
+    let activity = Activity::new(now(), 0).0;
+    let value = Flow {
+        snat_port: scratch.snat_port,
+        target: slot,
+        check: new.check(),
+        state: new.state() as u8,
+        pad: 0,
+        activity,
+    };
+    if T::flows().insert(&scratch.flow, value, u64::from(BPF_NOEXIST)).is_err() {
+        let replaced = replace::<T>(scratch, new, activity);
+        if replaced != CONTINUE {
+            return replaced;
+        }
+        if scratch.snat_port != new.snat_port() || scratch.target != u32::from(slot) {
+            // The other CPU's reservation counts; this one goes back.
+            release::<T>(scratch);
+            return CONTINUE;
+        }
+    }
+    count_opened::<T>(service_of::<T>(slot));
+    // The sweep may have been about to delete a reservation that was found in the making.
+    if found == OWN && !is_mine::<T>(scratch) {
+        if let Some(flow) = T::flows().get_ptr_mut(&scratch.flow)
+            && swap_head(flow, new, new.with_state(State::Deleted))
+        {
+            delete_flow::<T>(&scratch.flow, service_of::<T>(slot));
+        }
+        return dropped(Drop::Busy);
+    }
+    CONTINUE
+}
+
+/// What [`enter`] does where the key is taken, or the map is full.
+#[inline(never)]
+fn replace<T: Tables>(scratch: &mut Scratch<Addr<T>>, new: FlowHead, activity: u64) -> i32 {
+    let Some(flow) = T::flows().get_ptr_mut(&scratch.flow) else {
+        release::<T>(scratch);
+        return dropped(Drop::TableFull);
+    };
+    let old = head(flow);
+    if old.state() == State::Deleted || old.check() != new.check() {
+        release::<T>(scratch);
+        return dropped(Drop::Busy);
+    }
+    let mine = scratch.reply;
+    scratch.rival = scratch.flow;
+    let live = is_live::<T>(scratch, flow, old, true);
+    scratch.reply = mine;
+    if live {
+        scratch.target = u32::from(old.target());
+        scratch.snat_port = old.snat_port();
+        return CONTINUE;
+    }
+    if !swap_head(flow, old, new) {
+        release::<T>(scratch);
+        return dropped(Drop::Busy);
+    }
+    // SAFETY: within a map value.
+    unsafe { (&raw mut (*flow).activity).write_volatile(activity) };
+    count_closed::<T>(service_of::<T>(old.target()));
+    if (old.target() != new.target() || old.snat_port() != new.snat_port())
+        && let Some(target) = T::targets().get(u32::from(old.target()))
+    {
+        scratch.reply = reply_key(target, old.snat_port());
+        scratch.owner.target = old.target();
+        release::<T>(scratch);
+        scratch.reply = mine;
+        scratch.owner.target = new.target();
+    }
+    CONTINUE
+}
+
+/// Whether the reservation `scratch.reply` belongs to `scratch.owner`.
+#[inline(always)]
+fn is_mine<T: Tables>(scratch: &Scratch<Addr<T>>) -> bool {
+    match T::replies().get_ptr_mut(&scratch.reply) {
+        Some(reply) => T::Family::owner(reply).is_some_and(|(now, _)| now == scratch.owner),
+        None => false,
+    }
+}
+
+/// Gives the reservation `scratch.reply` back, if it is `scratch.owner`'s. It is free at once; the sweep deletes the entry later.
+#[inline(never)]
+pub(super) fn release<T: Tables>(scratch: &Scratch<Addr<T>>) {
+    let Some(reply) = T::replies().get_ptr_mut(&scratch.reply) else { return };
+    let Some((current, word)) = T::Family::owner(reply) else { return };
+    if current == scratch.owner {
+        renew::<T>(reply);
+        T::Family::swap_owner(reply, word, &Owner::default());
+    }
+}
+
+/// Deletes the entry of a flow that this CPU has marked deleted.
+#[inline(always)]
+pub(super) fn delete_flow<T: Tables>(key: &FlowKey<Addr<T>>, service: u32) {
+    if T::flows().remove(key).is_ok() {
+        count_closed::<T>(service);
+    }
+}
+
+/// The service that a slot of `targets` belongs to; 0, which counts for nobody, if there is none.
+#[inline(always)]
+pub(super) fn service_of<T: Tables>(slot: u16) -> u32 {
+    match T::targets().get(u32::from(slot)) {
+        Some(target) => target.service,
+        None => 0,
+    }
+}
+
+#[inline(always)]
+fn count_opened<T: Tables>(service: u32) {
+    if let Some(stats) = T::stats().get_ptr_mut(service) {
+        // SAFETY: a per-CPU value; programs on one CPU do not interrupt one another.
+        unsafe { (*stats).flows_opened += 1 };
+    }
+}
+
+#[inline(always)]
+fn count_closed<T: Tables>(service: u32) {
+    if let Some(stats) = T::stats().get_ptr_mut(service) {
+        // SAFETY: as above.
+        unsafe { (*stats).flows_closed += 1 };
+    }
+}

@@ -1,0 +1,185 @@
+//! Full NAT of one packet: addresses, ports, TTL and every checksum that covers them.
+//!
+//! All differences are computed before the first byte is written. Where a device delivered the sum of the whole packet
+//! (CHECKSUM_COMPLETE), that sum changes as follows. IPv4: the header checksum cancels what the header changes; the transport
+//! checksum cancels the ports and, through the pseudo-header, takes the addresses off once more, which the kernel's helper
+//! accounts for. IPv6: addresses and transport checksum cancel, but the helper has taken the addresses off, so that they are
+//! given back here together with the hop limit, which nothing covers. A UDP checksum of zero cancels nothing.
+
+use super::{hot::Plain, skb::Skb};
+use crate::{
+    checksum::Delta,
+    family::{Address, Family},
+    packet::{Bytes, ETHERNET, Packet, fragment, ipv4, ipv6, protocol},
+    verdict::Drop,
+};
+
+/// What a packet's addresses and ports become.
+#[derive(Clone, Copy)]
+pub struct To<A> {
+    /// Source address.
+    pub source: A,
+    /// Destination address.
+    pub destination: A,
+    /// Source port, host byte order.
+    pub source_port: u16,
+    /// Destination port, host byte order.
+    pub destination_port: u16,
+}
+
+/// Stores a value into the packet.
+///
+/// # Safety
+/// The bytes lie below `data_end`. The target has no alignment requirement for packet stores.
+#[inline(always)]
+unsafe fn store<V>(address: usize, value: V) {
+    // SAFETY: as the caller promises.
+    unsafe { *(address as *mut V) = value }
+}
+
+/// Stores an address into the packet, in words rather than bytes.
+///
+/// # Safety
+/// As [`store`].
+#[inline(always)]
+unsafe fn store_address<A: Address>(address: usize, value: &A) {
+    let words = value.words();
+    for (index, word) in words.iter().enumerate().take(A::LEN / 4) {
+        // SAFETY: as the caller promises.
+        unsafe { store(address + index * 4, *word) };
+    }
+}
+
+/// Rewrites a plain packet through direct access.
+#[inline(always)]
+pub(super) fn direct<F: Family>(skb: &Skb, packet: &Plain<F::Addr>, to: &To<F::Addr>) -> Result<(), Drop> {
+    let addresses =
+        Delta::ZERO.address(&packet.source, &to.source).address(&packet.destination, &to.destination);
+    let network = packet.network;
+    let transport = network + F::HEADER as usize;
+    let mut uncovered = Delta::ZERO;
+    // SAFETY: `Plain` was made only after its headers were found below `data_end`.
+    unsafe {
+        let source = if F::IS_V4 {
+            let ttl = *((network + ipv4::TTL as usize) as *const u16);
+            // The TTL is the first byte of the word in memory, above 1.
+            let less = ttl - 1;
+            let checksum = network + ipv4::CHECKSUM as usize;
+            store(checksum, addresses.word(ttl, less).apply(*(checksum as *const u16)));
+            store(network + ipv4::TTL as usize, less);
+            network + ipv4::SOURCE as usize
+        } else {
+            // The hop limit is the second byte of the word in memory, above 1.
+            let hop_limit = *((network + 6) as *const u16);
+            let less = hop_limit - 0x100;
+            store(network + 6, less);
+            uncovered = addresses.word(hop_limit, less);
+            network + ipv6::SOURCE as usize
+        };
+        store_address(source, &to.source);
+        store_address(source + F::Addr::LEN, &to.destination);
+        store(transport, u32::from(to.source_port.to_be()) | u32::from(to.destination_port.to_be()) << 16);
+    }
+    let at = ETHERNET + F::HEADER;
+    skb.update_transport_checksum(packet.protocol, at, addresses, true)?;
+    if packet.source_port != to.source_port || packet.destination_port != to.destination_port {
+        let ports = Delta::ZERO
+            .port(packet.source_port, to.source_port)
+            .port(packet.destination_port, to.destination_port);
+        skb.update_transport_checksum(packet.protocol, at, ports, false)?;
+    }
+    if !F::IS_V4 {
+        skb.update_complete_checksum(uncovered);
+    }
+    Ok(())
+}
+
+/// What the kernel's stack will still do to the packet, if it goes there.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// Nothing: the packet is redirected.
+    Nothing,
+    /// Route, fragment and send it; the source address and the TTL are left to that path.
+    Stack,
+}
+
+/// Rewrites any packet, wherever its transport header is.
+#[inline(always)]
+pub(super) fn anywhere<F: Family>(
+    skb: &Skb,
+    packet: &Packet<F::Addr>,
+    to: &To<F::Addr>,
+    rest: Rest,
+) -> Result<(), Drop> {
+    let addresses = addresses::<F>(packet, to);
+    let mut uncovered = network::<F>(skb, packet, to, rest)?;
+    if packet.fragment != fragment::LATER {
+        let ports = Delta::ZERO
+            .port(packet.source_port, to.source_port)
+            .port(packet.destination_port, to.destination_port);
+        let [a, b] = to.source_port.to_be_bytes();
+        let [c, d] = to.destination_port.to_be_bytes();
+        skb.write(packet.transport, &[a, b, c, d])?;
+        if has_checksum(packet) {
+            skb.update_transport_checksum(packet.protocol, packet.transport, addresses, true)?;
+            skb.update_transport_checksum(packet.protocol, packet.transport, ports, false)?;
+        } else {
+            uncovered = uncovered.and(ports);
+        }
+    }
+    if !F::IS_V4 {
+        uncovered = uncovered.and(addresses);
+    }
+    skb.update_complete_checksum(uncovered);
+    Ok(())
+}
+
+/// The difference that new addresses make.
+#[inline(always)]
+pub(super) fn addresses<F: Family>(packet: &Packet<F::Addr>, to: &To<F::Addr>) -> Delta {
+    Delta::ZERO.address(&packet.source, &to.source).address(&packet.destination, &to.destination)
+}
+
+/// Rewrites the network header. Returns what of it nothing covers: the IPv6 hop limit.
+#[inline(always)]
+pub(super) fn network<F: Family>(
+    skb: &Skb,
+    packet: &Packet<F::Addr>,
+    to: &To<F::Addr>,
+    rest: Rest,
+) -> Result<Delta, Drop> {
+    let mut uncovered = Delta::ZERO;
+    let source = ETHERNET + if F::IS_V4 { ipv4::SOURCE } else { ipv6::SOURCE };
+    if F::IS_V4 {
+        let h: [u8; 4] = skb.read(ETHERNET + ipv4::TTL).ok_or(Drop::Helper)?;
+        let ttl = u16::from_ne_bytes([h[0], h[1]]);
+        let check = u16::from_ne_bytes([h[2], h[3]]);
+        // The TTL is the first byte of its word in memory, above 1.
+        let (less, delta) = match rest {
+            Rest::Nothing => (ttl - 1, addresses::<F>(packet, to).word(ttl, ttl - 1)),
+            Rest::Stack => (ttl, Delta::ZERO.address(&packet.destination, &to.destination)),
+        };
+        let [a, b] = less.to_ne_bytes();
+        let [c, d] = delta.apply(check).to_ne_bytes();
+        skb.write(ETHERNET + ipv4::TTL, &[a, b, c, d])?;
+    } else {
+        let less = packet.ttl - 1;
+        skb.write(ETHERNET + ipv6::HOP_LIMIT, &[less])?;
+        uncovered = uncovered.word(u16::from_ne_bytes([0, packet.ttl]), u16::from_ne_bytes([0, less]));
+    }
+    if rest == Rest::Nothing {
+        skb.write_address(source, &to.source)?;
+    }
+    skb.write_address(source + F::Addr::LEN as u32, &to.destination)?;
+    Ok(uncovered)
+}
+
+/// Whether the transport header has a checksum over the pseudo-header.
+#[inline(always)]
+const fn has_checksum<A>(packet: &Packet<A>) -> bool {
+    match packet.protocol {
+        protocol::TCP => true,
+        protocol::UDP => packet.checksum != 0,
+        _ => false,
+    }
+}

@@ -1,0 +1,194 @@
+//! The kernel's packet as a tc program sees it.
+
+use core::mem::MaybeUninit;
+
+use aya_ebpf::{
+    bindings::{
+        __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
+    },
+    helpers::generated::{
+        bpf_csum_update, bpf_l4_csum_replace, bpf_redirect_neigh, bpf_skb_load_bytes, bpf_skb_pull_data,
+        bpf_skb_store_bytes,
+    },
+};
+
+use crate::{
+    checksum::Delta,
+    family::{Address, Family},
+    packet::{Bytes, protocol, transport},
+    verdict::Drop,
+};
+
+/// `skb->pkt_type` of a frame that is addressed to this host.
+const PACKET_HOST: u32 = 0;
+
+/// A packet.
+#[derive(Clone, Copy)]
+pub struct Skb(pub *mut __sk_buff);
+
+/// Reads fields of the context.
+macro_rules! field {
+    ($($(#[$doc:meta])* $name:ident: $field:ident),+ $(,)?) => { $(
+        $(#[$doc])*
+        #[inline(always)]
+        pub fn $name(&self) -> u32 {
+            // SAFETY: the context is valid for the whole run of the program; the verifier checks the access.
+            unsafe { (*self.0).$field }
+        }
+    )+ };
+}
+
+impl Skb {
+    field! {
+        /// Length of the frame in bytes.
+        len: len,
+        /// The mark.
+        mark: mark,
+        /// Index of the device that the program is attached to.
+        ifindex: ifindex,
+        /// Payload bytes per segment of a super-packet, else 0.
+        gso_size: gso_size,
+    }
+
+    /// Segments that this packet stands for.
+    #[inline(always)]
+    pub fn segments(&self) -> u32 {
+        // SAFETY: as above.
+        let segments = unsafe { (*self.0).gso_segs };
+        if segments == 0 { 1 } else { segments }
+    }
+
+    /// Whether this is a frame of family `F`, addressed to this host, without a VLAN tag.
+    #[inline(always)]
+    pub fn is_for<F: Family>(&self) -> bool {
+        // SAFETY: as above.
+        unsafe {
+            (*self.0).protocol == u32::from(F::ETHERTYPE.to_be())
+                && (*self.0).pkt_type == PACKET_HOST
+                && (*self.0).vlan_present == 0
+        }
+    }
+
+    /// Address of the first byte that can be read directly.
+    #[inline(always)]
+    pub fn data(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { (*self.0).data as usize }
+    }
+
+    /// Address behind the last byte that can be read directly.
+    #[inline(always)]
+    pub fn data_end(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { (*self.0).data_end as usize }
+    }
+
+    /// Makes the first `length` bytes directly readable. Every pointer into the packet is void afterwards.
+    #[inline(always)]
+    pub fn pull(&self, length: u32) {
+        // SAFETY: the context is valid. A refusal shows in `data_end`.
+        unsafe { bpf_skb_pull_data(self.0, length) };
+    }
+
+    /// Reads a value that is plain bytes.
+    #[inline(always)]
+    pub fn read_as<V: Copy>(&self, offset: u32) -> Option<V> {
+        let mut value = MaybeUninit::<V>::uninit();
+        // SAFETY: `value` has room for a V, and is filled whole or not used. Zeroing it first would cost a loop.
+        unsafe {
+            match bpf_skb_load_bytes(self.0.cast(), offset, value.as_mut_ptr().cast(), size_of::<V>() as u32)
+            {
+                0 => Some(value.assume_init()),
+                _ => None,
+            }
+        }
+    }
+
+    /// Sets the mark.
+    #[inline(always)]
+    pub fn set_mark(&self, mark: u32) {
+        // SAFETY: the context is valid, and the field is writable in tc programs.
+        unsafe { (*self.0).mark = mark };
+    }
+
+    /// Overwrites bytes, without touching any checksum.
+    #[inline(always)]
+    pub fn write<const N: usize>(&self, offset: u32, bytes: &[u8; N]) -> Result<(), Drop> {
+        // SAFETY: the context is valid, and `bytes` holds N bytes.
+        match unsafe { bpf_skb_store_bytes(self.0, offset, bytes.as_ptr().cast(), N as u32, 0) } {
+            0 => Ok(()),
+            _ => Err(Drop::Helper),
+        }
+    }
+
+    /// Overwrites an address, without touching any checksum.
+    #[inline(always)]
+    pub fn write_address<A: Address>(&self, offset: u32, address: &A) -> Result<(), Drop> {
+        // SAFETY: the context is valid, and an address is as long as its type.
+        match unsafe {
+            bpf_skb_store_bytes(self.0, offset, core::ptr::from_ref(address).cast(), size_of::<A>() as u32, 0)
+        } {
+            0 => Ok(()),
+            _ => Err(Drop::Helper),
+        }
+    }
+
+    /// Adds a difference to the transport checksum whose header is at `at`. `pseudo`: the difference is in the pseudo-header, which
+    /// matters when the device is to complete the checksum (CHECKSUM_PARTIAL). A UDP checksum of 0 stays.
+    #[inline(always)]
+    pub fn update_transport_checksum(
+        &self,
+        ip_protocol: u8,
+        at: u32,
+        delta: Delta,
+        pseudo: bool,
+    ) -> Result<(), Drop> {
+        let (offset, flags) = match ip_protocol {
+            protocol::TCP => (transport::TCP_CHECKSUM, 0),
+            protocol::UDP => (transport::UDP_CHECKSUM, BPF_F_MARK_MANGLED_0),
+            _ => return Ok(()),
+        };
+        let flags = if pseudo { flags | BPF_F_PSEUDO_HDR } else { flags };
+        // SAFETY: the context is valid.
+        match unsafe {
+            bpf_l4_csum_replace(self.0, at + offset, 0, u64::from(delta.sum32()), u64::from(flags))
+        } {
+            0 => Ok(()),
+            _ => Err(Drop::Helper),
+        }
+    }
+
+    /// Tells the kernel by how much the sum of the whole packet has changed, where the device had delivered that sum
+    /// (CHECKSUM_COMPLETE).
+    #[inline(always)]
+    pub fn update_complete_checksum(&self, delta: Delta) {
+        // SAFETY: the context is valid. The helper refuses where there is no such sum, which is as good.
+        unsafe { bpf_csum_update(self.0, delta.sum32()) };
+    }
+
+    /// Sends the packet out of a device, to a neighbour that the kernel resolves.
+    #[inline(always)]
+    pub fn redirect<F: Family>(&self, ifindex: u32, next_hop: &F::Addr) -> i32 {
+        let mut params = bpf_redir_neigh {
+            nh_family: F::AF,
+            __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv6_nh: next_hop.words() },
+        };
+        // SAFETY: `params` is a whole bpf_redir_neigh on the stack.
+        unsafe { bpf_redirect_neigh(ifindex, &raw mut params, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
+    }
+}
+
+impl Bytes for Skb {
+    #[inline(always)]
+    fn read<const N: usize>(&self, offset: u32) -> Option<[u8; N]> {
+        self.read_as(offset)
+    }
+    #[inline(always)]
+    fn length(&self) -> u32 {
+        self.len()
+    }
+    #[inline(always)]
+    fn segment_size(&self) -> u32 {
+        self.gso_size()
+    }
+}
