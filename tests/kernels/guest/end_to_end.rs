@@ -10,6 +10,7 @@ use nix::sys::signal::Signal;
 use sluice_tests::addresses::Family;
 use sluice_tests::netns::Netns;
 use sluice_tests::topology::{Place, Topology};
+use sluice_tests::wait;
 
 use crate::exchange::{self, Server};
 use crate::gateway::{self, Gateway, OTHER_PORT, SAME_PORT, TARGET_PORT};
@@ -89,14 +90,14 @@ impl World {
             Ok(())
         });
         report.case("cleanup_removes_every_program", || {
-            let output = gateway::command(pod, &["cleanup", "--config", &self.file])
-                .output()
-                .context("starting it")?;
+            let output = gateway::command(pod, &["cleanup"]).output().context("starting it")?;
             let said = String::from_utf8_lossy(&output.stderr);
             ensure!(output.status.success(), "cleanup ended with {}: {said}", output.status);
-            let left = names()?;
-            ensure!(left.is_empty(), "programs left in the kernel: {left:?}");
-            Ok(())
+            // The kernel frees programs in the background.
+            wait::until("no program is left in the kernel", wait::PATIENCE, || {
+                Ok(names()?.is_empty().then_some(()))
+            })
+            .with_context(|| format!("programs left in the kernel: {:?}", names()))
         });
     }
 

@@ -1,12 +1,10 @@
 //! The real `sluice-gateway`, as it runs in a pod.
 
 use std::fs::{self, File};
-use std::io::{Read, Write};
-use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
-use std::process::{Child, Command, ExitStatus};
+use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, bail};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sluice_tests::addresses::Family;
@@ -18,8 +16,6 @@ const PROGRAM: &str = "/bin/sluice-gateway";
 const FOLDER: &str = "/run/sluice-guest";
 /// Under emulation, loading the programs alone takes seconds.
 const DEADLINE: Duration = Duration::from_secs(30);
-/// The admin server's default port.
-const ADMIN_PORT: u16 = 9808;
 
 /// Port of the service that is the same on the VIP and on the target.
 pub const SAME_PORT: u16 = 80;
@@ -82,7 +78,8 @@ impl Gateway {
             if let Some(status) = gateway.process.try_wait().context("waiting for the gateway")? {
                 bail!("the gateway ended with {status}");
             }
-            Ok(pod.run(ready).unwrap_or(false).then_some(()))
+            let probe = command(pod, &["ready"]).stderr(Stdio::null()).status();
+            Ok(probe.context("asking whether the gateway is ready")?.success().then_some(()))
         });
         ready.with_context(|| gateway.log())?;
         Ok(gateway)
@@ -110,16 +107,4 @@ impl Drop for Gateway {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
-}
-
-/// Asks the admin server whether the gateway serves.
-fn ready() -> Result<bool> {
-    let address = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), ADMIN_PORT);
-    let mut stream = TcpStream::connect_timeout(&address, Duration::from_secs(1))?;
-    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
-    stream.write_all(b"GET /readyz HTTP/1.1\r\nHost: gateway\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    ensure!(answer.starts_with("HTTP/1.1 "), "not an HTTP answer: {answer}");
-    Ok(answer.starts_with("HTTP/1.1 200 "))
 }
