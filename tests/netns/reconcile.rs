@@ -8,10 +8,8 @@ use anyhow::Context;
 use caps::{CapSet, Capability, CapsHashSet};
 use etherparse::{ArpOperation, LinkSlice, NetSlice, SlicedPacket, TransportSlice};
 use ipnet::IpNet;
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, recv, setsockopt, socket, sockopt,
-};
-use sluice_gateway::config::{Config, Gateway, Port, Protocol, Service, Timeouts, Vip};
+use nix::sys::socket::{AddressFamily, LinkAddr, SockFlag, SockProtocol, SockType, recvfrom, socket};
+use sluice_gateway::config::{Config, Gateway, Port, Protocol, Service, Vip};
 use sluice_gateway::net::{Net, Outcome, Step};
 use sluice_tests::netns::Netns;
 use sluice_tests::wait::PATIENCE;
@@ -148,28 +146,8 @@ fn vip(net: &str, gateway: Option<&str>) -> Vip {
 }
 
 fn config(vips: &[Vip], targets: &[&str]) -> Config {
-    let timeouts = Timeouts {
-        tcp_half_open: 60,
-        tcp_established: 432_000,
-        tcp_fin: 120,
-        tcp_time_wait: 60,
-        tcp_closed: 10,
-        udp_unreplied: 30,
-        udp_stream: 120,
-        sctp_unreplied: 30,
-        sctp_established: 210,
-    };
     Config {
-        gateway: Gateway {
-            external_interface: "net1".to_owned(),
-            cluster_interface: "eth0".to_owned(),
-            cluster_gateways: Vec::new(),
-            table: 100,
-            max_flows: 1024,
-            timeouts,
-            icmp_errors_per_second: 100,
-            admin_port: 9090,
-        },
+        gateway: Gateway::default(),
         services: vec![Service {
             name: "default/test-service".to_owned(),
             vips: vips.to_vec(),
@@ -736,7 +714,10 @@ enum Kind {
 }
 
 /// Receives the frames of one device, and reads the announcements among them.
-struct Listener(OwnedFd);
+struct Listener {
+    socket: OwnedFd,
+    index: usize,
+}
 
 impl Listener {
     fn new(netns: &Netns, device: &str) -> Self {
@@ -748,8 +729,7 @@ impl Listener {
                     SockFlag::SOCK_NONBLOCK | SockFlag::SOCK_CLOEXEC,
                     SockProtocol::EthAll,
                 )?;
-                setsockopt(&socket, sockopt::BindToDevice, &device.into())?;
-                Ok(Self(socket))
+                Ok(Self { socket, index: nix::net::if_::if_nametoindex(device)? as usize })
             })
             .unwrap()
     }
@@ -757,8 +737,10 @@ impl Listener {
     /// The announcements that have arrived.
     fn drain(&self) -> Vec<Heard> {
         let (mut heard, mut buffer) = (Vec::new(), [0; 2048]);
-        while let Ok(length) = recv(self.0.as_raw_fd(), &mut buffer, MsgFlags::empty()) {
-            heard.extend(announcement(&buffer[..length]));
+        while let Ok((length, from)) = recvfrom::<LinkAddr>(self.socket.as_raw_fd(), &mut buffer) {
+            if from.unwrap().ifindex() == self.index {
+                heard.extend(announcement(&buffer[..length]));
+            }
         }
         heard
     }

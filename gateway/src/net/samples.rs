@@ -1,35 +1,15 @@
 //! Configurations and observations that the unit tests of this module start from.
 
 use super::object::{Address, DefaultRoute, InetSettings, Link, Observed, Port, Seen};
-use crate::config::{Config, Gateway, Service, Timeouts, Vip};
+use crate::config::{Config, Gateway, Service, Vip};
 
 pub(super) fn vip(net: &str, gateway: Option<&str>) -> Vip {
     Vip { address: net.parse().unwrap(), gateway: gateway.map(|gateway| gateway.parse().unwrap()) }
 }
 
 pub(super) fn config(vips: &[Vip], targets: &[&str]) -> Config {
-    let timeouts = Timeouts {
-        tcp_half_open: 60,
-        tcp_established: 432_000,
-        tcp_fin: 120,
-        tcp_time_wait: 60,
-        tcp_closed: 10,
-        udp_unreplied: 30,
-        udp_stream: 120,
-        sctp_unreplied: 30,
-        sctp_established: 210,
-    };
     Config {
-        gateway: Gateway {
-            external_interface: "net1".to_owned(),
-            cluster_interface: "eth0".to_owned(),
-            cluster_gateways: Vec::new(),
-            table: 100,
-            max_flows: 1024,
-            timeouts,
-            icmp_errors_per_second: 100,
-            admin_port: 9090,
-        },
+        gateway: Gateway::default(),
         services: vec![Service {
             name: "default/test-service".to_owned(),
             vips: vips.to_vec(),
