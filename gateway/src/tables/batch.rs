@@ -142,12 +142,31 @@ impl<K: Pod, V: Pod> Batch<K, V> {
 ///
 /// As [`Batch::read`].
 pub fn read_all<K: Pod, V: Pod>(map: &impl IterableMap<K, V>) -> io::Result<Vec<(K, V)>> {
+    let mut all = Vec::new();
+    each_batch(map, |batch| all.extend(batch.entries()))?;
+    Ok(all)
+}
+
+/// How many entries a map has.
+///
+/// # Errors
+///
+/// As [`Batch::read`].
+pub fn count<K: Pod, V: Pod>(map: &impl IterableMap<K, V>) -> io::Result<u64> {
+    let mut entries = 0;
+    each_batch(map, |batch| entries += batch.len() as u64)?;
+    Ok(entries)
+}
+
+fn each_batch<K: Pod, V: Pod>(
+    map: &impl IterableMap<K, V>,
+    mut visit: impl FnMut(&Batch<K, V>),
+) -> io::Result<()> {
     let mut batch = Batch::new(4096);
     let mut cursor = Cursor::default();
-    let mut all = Vec::new();
     while cursor != Cursor::End {
         batch.read(map, &mut cursor)?;
-        all.extend(batch.entries());
+        visit(&batch);
     }
-    Ok(all)
+    Ok(())
 }

@@ -1,14 +1,21 @@
 //! Reading the counters: per service port, and dropped packets by reason.
 
-use std::{collections::BTreeMap, net::SocketAddr};
+use std::{collections::BTreeMap, io, net::SocketAddr};
 
-use aya::maps::{MapError, PerCpuArray};
+use aya::maps::{IterableMap as _, MapError, PerCpuArray};
 use sluice_gateway_ebpf::{maps::ServiceStats, verdict::Drop};
 
-use super::{address::IpBytes, batch::read_all, error::Error, names::Names, read::targets_of};
+use super::{
+    address::IpBytes,
+    batch::{count, read_all},
+    error::Error,
+    names::Names,
+    read::targets_of,
+    sweep::Report,
+};
 use crate::{
     bpf::{FamilyMaps, LoaderFamily, Maps},
-    status::{self, Counters},
+    status::{self, Counters, FlowTable},
 };
 
 /// A service port as the maps have it, with its counters.
@@ -91,6 +98,31 @@ fn of(stats: &PerCpuArray<aya::maps::MapData, ServiceStats>, id: u32) -> Result<
         // The CPUs are read one after the other: a flow may be seen to end that was not yet seen to begin.
         flows_active: opened.saturating_sub(sum(|stats| stats.flows_closed)),
     })
+}
+
+/// How full the flow tables are. With a sweep's report as of its last pass, else counted now, entry by entry.
+///
+/// # Errors
+///
+/// [`Error::Read`].
+pub fn flow_tables(maps: &Maps, report: Option<&Report>) -> Result<Vec<FlowTable>, Error> {
+    let v4 = maps.v4.as_ref().map(|maps| flow_table("ipv4", maps, report.map(|report| report.v4.flows)));
+    let v6 = maps.v6.as_ref().map(|maps| flow_table("ipv6", maps, report.map(|report| report.v6.flows)));
+    [v4, v6].into_iter().flatten().collect()
+}
+
+fn flow_table<F: LoaderFamily<Addr: IpBytes>>(
+    family: &str,
+    maps: &FamilyMaps<F>,
+    known: Option<u64>,
+) -> Result<FlowTable, Error> {
+    let failed = || Error::read("flows", <F::Addr as IpBytes>::SUFFIX);
+    let entries = match known {
+        Some(entries) => entries,
+        None => count(&maps.flows).map_err(failed())?,
+    };
+    let info = maps.flows.map().info().map_err(|error| failed()(io::Error::other(error)))?;
+    Ok(FlowTable { family: family.to_owned(), entries, capacity: info.max_entries().into() })
 }
 
 /// Dropped packets: every reason, in the order of the map. A map of an earlier version may have fewer; those are zero.

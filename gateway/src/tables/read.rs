@@ -32,7 +32,7 @@ fn family<F: LoaderFamily<Addr: IpBytes>>(maps: &FamilyMaps<F>) -> Result<Family
     let suffix = <F::Addr as IpBytes>::SUFFIX;
     let services = read_all(&maps.services).map_err(Error::read("services", suffix))?;
     let ranges = read_all(&maps.ranges).map_err(Error::read("ranges", suffix))?;
-    let targets = targets(maps)?.into_iter().filter(|(_, target)| *target != Target::default());
+    let targets = targets(maps)?.filter(|(_, target)| *target != Target::default());
     Ok(FamilyContents {
         services: services.into_iter().collect(),
         targets: targets.collect(),
@@ -43,9 +43,9 @@ fn family<F: LoaderFamily<Addr: IpBytes>>(maps: &FamilyMaps<F>) -> Result<Family
 /// All slots of `targets`, in order.
 pub(super) fn targets<F: LoaderFamily<Addr: IpBytes>>(
     maps: &FamilyMaps<F>,
-) -> Result<Vec<(u16, Target<F::Addr>)>, Error> {
+) -> Result<impl Iterator<Item = (u16, Target<F::Addr>)> + use<F>, Error> {
     let all = read_all(&maps.targets).map_err(Error::read("targets", <F::Addr as IpBytes>::SUFFIX))?;
-    Ok(all.into_iter().filter_map(|(slot, target)| Some((u16::try_from(slot).ok()?, target))).collect())
+    Ok(all.into_iter().filter_map(|(slot, target)| Some((u16::try_from(slot).ok()?, target))))
 }
 
 /// The slot of `targets` as it is now; unset if there is none such.

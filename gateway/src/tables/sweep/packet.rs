@@ -1,32 +1,25 @@
-//! The packets that name candidates to the sweep programs.
-//!
-//! 14 bytes of Ethernet header (addresses zero, EtherType [`ETHERTYPE`]), one byte [`Op`], one byte count (at most
-//! [`MAX_KEYS`]), then as many keys.
+//! The requests that name candidates to the sweep programs: see [`SWEEP_ETHERTYPE`].
 
 use bytemuck::Pod;
-
-/// EtherType of a sweep packet: IEEE 802 local experimental 1.
-const ETHERTYPE: u16 = 0x88b5;
-/// Keys in one packet, at most.
-pub(super) const MAX_KEYS: usize = 64;
+use sluice_gateway_ebpf::maps::{SWEEP_ETHERTYPE, SWEEP_EXPIRED, SWEEP_FLUSH, SWEEP_MAX_KEYS, SWEEP_REPLIES};
 
 /// What the program shall do with the keys.
 #[repr(u8)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Op {
     /// Flow keys: delete those that are dead or whose target no longer takes them.
-    Judge = 1,
+    Judge = SWEEP_EXPIRED,
     /// Flow keys: delete.
-    Flush = 2,
+    Flush = SWEEP_FLUSH,
     /// Reply keys: delete those that no flow has named for a while.
-    Replies = 3,
+    Replies = SWEEP_REPLIES,
 }
 
 /// The packets that name `keys`.
 pub(super) fn packets<K: Pod>(op: Op, keys: &[K]) -> impl Iterator<Item = Vec<u8>> {
-    keys.chunks(MAX_KEYS).map(move |keys| {
+    keys.chunks(SWEEP_MAX_KEYS as usize).map(move |keys| {
         let mut packet = vec![0; 12];
-        packet.extend(ETHERTYPE.to_be_bytes());
+        packet.extend(SWEEP_ETHERTYPE.to_be_bytes());
         packet.extend([op as u8, keys.len() as u8]);
         packet.extend(bytemuck::cast_slice::<K, u8>(keys));
         packet
