@@ -1,5 +1,6 @@
 //! What a gateway says of itself: one model behind `status`, `/readyz` and `/metrics`, so that they cannot disagree.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -31,6 +32,8 @@ pub struct Status {
     pub services: Vec<ServicePort>,
     /// Flow tables, one of each family in use.
     pub flow_tables: Vec<FlowTable>,
+    /// Kernel memory of all maps, bytes.
+    pub map_memory_bytes: u64,
     /// Packets dropped, by reason, in the order of the map; every reason is listed.
     pub drops: Vec<Drop>,
     /// The sweep; absent when no daemon runs.
@@ -196,7 +199,7 @@ pub struct Counters {
 pub struct FlowTable {
     /// `ipv4` or `ipv6`.
     pub family: String,
-    /// Flows in the table.
+    /// Flows in the table when the sweep last went through it, at most some ten seconds ago; 0 without a daemon.
     pub entries: u64,
     /// Flows that fit.
     pub capacity: u64,
@@ -221,16 +224,20 @@ pub struct Drop {
 /// What the sweep has done.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Sweep {
-    /// Ticks since the start of the daemon.
-    pub ticks: u64,
+    /// Passes through the tables since the start of the daemon.
+    pub passes: u64,
     /// Entries deleted since the start of the daemon.
     pub deleted: u64,
-    /// Seconds that the last tick took.
+    /// Seconds that the last pass took from its first slice to its last.
     pub last_seconds: f64,
-    /// When the last tick ended.
+    /// Seconds of those on the CPU.
+    pub last_busy_seconds: f64,
+    /// When the last pass ended.
     #[serde(with = "rfc3339::option")]
     pub last_at: Option<SystemTime>,
-    /// Why the last tick failed, if it did.
+    /// Flows by family as the last pass read them, `ipv4` and `ipv6`.
+    pub flows: BTreeMap<String, u64>,
+    /// Why the last slice failed, if it did.
     pub error: Option<String>,
 }
 

@@ -25,7 +25,7 @@ type Numbers = Family<Labels, Gauge<u64, AtomicU64>>;
 /// Numbers that are not part of a [`Status`], because only the process knows them.
 #[derive(Clone, Debug)]
 pub struct Metrics {
-    /// Seconds that a tick of the sweep takes.
+    /// Seconds on the CPU that a pass of the sweep takes.
     pub sweep_seconds: Histogram,
     /// Seconds from waking up to having applied everything.
     pub reconcile_seconds: Histogram,
@@ -61,7 +61,7 @@ fn register_process(registry: &mut Registry, status: &Status, process: &Metrics)
     registry.register("build_info", "Always 1; the version is in the label", build);
     registry.register(
         "sweep_duration_seconds",
-        "Time that one tick of the flow table sweep takes",
+        "Time on the CPU that one pass of the sweep through the flow tables takes",
         process.sweep_seconds.clone(),
     );
     registry.register(
@@ -166,10 +166,16 @@ fn register_traffic(registry: &mut Registry, status: &Status) {
         entries.get_or_create(&labels).set(table.entries);
         capacity.get_or_create(&labels).set(table.capacity);
     }
-    registry.register("flow_table_entries", "Flows in the table of a family", entries);
+    registry.register(
+        "flow_table_entries",
+        "Flows in the table of a family, as the last pass of the sweep counted them",
+        entries,
+    );
     registry.register("flow_table_capacity", "Flows that fit into the table of a family", capacity);
+    number(registry, "map_memory_bytes", "Kernel memory of all maps", status.map_memory_bytes);
 
     if let Some(sweep) = &status.sweep {
+        counter(registry, "sweep_passes", "Passes of the sweep through the flow tables", sweep.passes);
         counter(registry, "sweep_deleted", "Entries that the sweep has deleted", sweep.deleted);
     }
 }

@@ -62,6 +62,7 @@ fn sample() -> Status {
             },
         }],
         flow_tables: vec![FlowTable { family: "ipv4".into(), entries: 2, capacity: 8 }],
+        map_memory_bytes: 4096,
         drops: vec![Drop { reason: "no_flow".into(), packets: 3 }],
         sweep: Some(Sweep::default()),
         problems: vec![],

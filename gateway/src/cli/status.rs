@@ -10,7 +10,8 @@ use comfy_table::Cell;
 use super::Place;
 use super::output::{self, Format, ago, bytes, good, lines, table};
 use crate::admin;
-use crate::run::offline;
+use crate::config;
+use crate::run;
 use crate::status::{Origin, Program, ServicePort, Status};
 
 /// Show what this gateway serves, how much of it, and what is wrong.
@@ -36,7 +37,7 @@ impl StatusCommand {
             Ok(status) => (status, ExitCode::SUCCESS),
             Err(error) => {
                 eprintln!("{error:#}");
-                (offline::status(&self.place.pins())?, ExitCode::from(2))
+                (offline(&self.place)?, ExitCode::from(2))
             }
         };
         match self.output {
@@ -50,6 +51,11 @@ impl StatusCommand {
 fn ask(place: &Place) -> Result<Status> {
     let answer = admin::get(&place.socket(), "/status")?;
     serde_json::from_slice(&answer.body).context("reading the daemon's status: is it of another version?")
+}
+
+fn offline(place: &Place) -> Result<Status> {
+    let config = config::read(&place.last_good()).ok();
+    run::offline::status(&place.pins(), config.as_ref())
 }
 
 /// The whole status for people.
@@ -108,13 +114,17 @@ fn heading(status: &Status, now: SystemTime) -> String {
             "Sweep",
             match &sweep.error {
                 None => Cell::new(format!(
-                    "{when}, took {:.1} ms; {} entries deleted so far",
-                    sweep.last_seconds * 1000.0,
+                    "last pass {when}, {:.1} ms on the CPU; {} passes, {} entries deleted",
+                    sweep.last_busy_seconds * 1000.0,
+                    sweep.passes,
                     sweep.deleted
                 )),
                 Some(error) => good(format!("{when}: {error}"), false),
             },
         ));
+    }
+    if status.map_memory_bytes > 0 {
+        facts.push(("Memory", Cell::new(format!("{} of maps", bytes(status.map_memory_bytes)))));
     }
     let mut heading = table(&[]);
     for (name, value) in facts {

@@ -3,16 +3,20 @@
 use anyhow::{Context, Result};
 use tracing::info;
 
+use super::reader::Reader;
 use crate::bpf::pins::Pins;
-use crate::bpf::{self, Attachment, DataPath, Devices, Families, Hook, LoadOptions, Maps, Objects};
+use crate::bpf::{self, DataPath, Devices, Families, LoadOptions, Objects};
 use crate::config::{Config, Gateway};
 use crate::net::Interfaces;
-use crate::status::{Drop, FlowTable, Program, ServicePort};
+use crate::tables::sweep::{Sweeper, Tick};
+use crate::tables::{self, Desired};
 
 /// The data path of this gateway, loaded or not.
 pub struct DataPlane {
     pins: Pins,
     loaded: Option<DataPath>,
+    devices: Option<Devices>,
+    sweeper: Sweeper,
 }
 
 /// What [`DataPlane::apply`] found.
@@ -22,12 +26,14 @@ pub struct Applied {
     pub problems: Vec<String>,
     /// Where to read from now on, if that has changed.
     pub reader: Option<Reader>,
+    /// Some flows may have lost their right to be: the sweep is wanted at once.
+    pub sweep: bool,
 }
 
 impl DataPlane {
     /// Nothing is loaded.
     pub fn new(pins: Pins) -> Self {
-        Self { pins, loaded: None }
+        Self { pins, loaded: None, devices: None, sweeper: Sweeper::default() }
     }
 
     /// Loads what is not loaded, fills the maps, attaches to the interfaces that exist.
@@ -38,14 +44,19 @@ impl DataPlane {
         }
         let reloaded = self.load(families, config.gateway.max_flows)?;
         let Some(data_path) = &mut self.loaded else { return Ok(Applied::default()) };
-        let devices = devices(&config.gateway);
-        let attached = data_path.attach(&devices).context("attaching the programs")?;
-        if attached.attached + attached.updated > 0 {
-            info!(attached = attached.attached, updated = attached.updated, "programs are on their devices");
+        let desired = Desired::new(config, interfaces);
+        let plan = tables::reconcile(&mut data_path.maps, &desired, &mut self.sweeper)
+            .context("filling the maps")?;
+        if !plan.steps.is_empty() {
+            info!(changes = plan.steps.len(), "maps are filled");
         }
-        let _ = interfaces;
-        let reader = if reloaded { Some(Reader::open(&self.pins, devices, data_path)?) } else { None };
-        Ok(Applied { problems: Vec::new(), reader })
+        let devices = devices(&config.gateway);
+        data_path.attach(&devices).context("attaching the programs")?;
+        let moved = self.devices.replace(devices.clone()) != Some(devices.clone());
+        let reader =
+            if reloaded || moved { Some(Reader::open(&self.pins, devices, data_path)?) } else { None };
+        let problems = plan.problems.iter().map(ToString::to_string).collect();
+        Ok(Applied { problems, reader, sweep: plan.sweep })
     }
 
     /// True if programs or maps are others than before.
@@ -75,14 +86,15 @@ impl DataPlane {
         let was_loaded = self.loaded.take().is_some();
         if was_loaded || self.pins.dir().is_dir() {
             bpf::cleanup(&self.pins).context("removing the programs and maps of services that are gone")?;
+            self.sweeper = Sweeper::default();
             info!("no service is configured: programs and maps are removed");
         }
-        Ok(Applied { problems: Vec::new(), reader: was_loaded.then(Reader::default) })
+        Ok(Applied { reader: was_loaded.then(Reader::default), ..Applied::default() })
     }
 
-    /// One tick of the sweep: entries deleted. None: nothing is loaded.
-    pub fn sweep(&mut self) -> Option<Result<u64>> {
-        None
+    /// One tick of the sweep; it says when the next is wanted. None: nothing is loaded.
+    pub fn sweep(&mut self) -> Option<Result<Tick, tables::Error>> {
+        self.loaded.as_ref().map(|data_path| self.sweeper.tick(&data_path.maps))
     }
 }
 
@@ -93,80 +105,4 @@ fn families(config: &Config) -> Families {
 
 fn devices(gateway: &Gateway) -> Devices {
     Devices { external: gateway.external_interface.clone(), cluster: gateway.cluster_interface.clone() }
-}
-
-/// Reads counters and attachments, with handles of its own: a pass under way delays no answer.
-#[derive(Default)]
-pub struct Reader(Option<Open>);
-
-struct Open {
-    pins: Pins,
-    devices: Devices,
-    families: Families,
-    hook: Hook,
-    maps: Maps,
-}
-
-/// What a [`Reader`] read.
-#[derive(Debug, Default)]
-pub struct Reading {
-    /// The programs and whether they are attached.
-    pub programs: Vec<Program>,
-    /// Service ports with their counters.
-    pub services: Vec<ServicePort>,
-    /// How full the flow tables are.
-    pub flow_tables: Vec<FlowTable>,
-    /// Drops by reason.
-    pub drops: Vec<Drop>,
-    /// What could not be read.
-    pub problems: Vec<String>,
-}
-
-impl Reader {
-    /// Reads the pinned maps of `data_path`.
-    fn open(pins: &Pins, devices: Devices, data_path: &DataPath) -> Result<Self> {
-        let maps = Maps::open_pinned(&pins.dir()).context("opening the maps to read them")?;
-        Ok(Self(Some(Open {
-            pins: pins.clone(),
-            devices,
-            families: data_path.families(),
-            hook: data_path.hook(),
-            maps,
-        })))
-    }
-
-    /// The programs that the families in use need, and whether the devices run them. Not to know is not to be attached.
-    pub fn programs(&self) -> Result<Vec<Program>, bpf::Error> {
-        let Some(open) = &self.0 else { return Ok(Vec::new()) };
-        let attachments = bpf::attachments(&open.pins, open.families, &open.devices, open.hook)?;
-        Ok(attachments.into_iter().map(program).collect())
-    }
-
-    /// Everything.
-    pub fn read(&self) -> Reading {
-        let mut reading = Reading::default();
-        match self.programs() {
-            Ok(programs) => reading.programs = programs,
-            Err(error) => reading.problems.push(format!("{:#}", anyhow::Error::from(error))),
-        }
-        reading
-    }
-}
-
-impl std::fmt::Debug for Reader {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Reader")
-            .field("pins", &self.0.as_ref().map(|open| open.pins.dir()))
-            .finish_non_exhaustive()
-    }
-}
-
-fn program(attachment: Attachment) -> Program {
-    Program {
-        name: attachment.program.to_owned(),
-        interface: attachment.device,
-        hook: attachment.direction.name().to_owned(),
-        mode: attachment.hook.name().to_owned(),
-        attached: attachment.program_id.is_some(),
-    }
 }

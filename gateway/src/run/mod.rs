@@ -15,6 +15,7 @@ mod data_path;
 mod lock;
 mod logging;
 pub mod offline;
+mod reader;
 mod readiness;
 mod reconcile;
 mod shared;
@@ -34,7 +35,7 @@ use anyhow::{Context, Result};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Notify, watch as channel};
 use tokio::task::JoinSet;
-use tokio::time::{Instant, MissedTickBehavior};
+use tokio::time::Instant;
 use tracing::{info, warn};
 
 use crate::admin::{self, Bind, Listeners, LocalSocket};
@@ -50,8 +51,8 @@ use shared::Shared;
 pub const DEFAULT_RESYNC: Duration = Duration::from_secs(10);
 /// After a pass that failed, the next one comes this soon.
 const RETRY: Duration = Duration::from_secs(2);
-/// Between two ticks of the sweep.
-const SWEEP: Duration = Duration::from_secs(1);
+/// Between two attempts of the sweep while there is nothing to sweep, or it failed.
+const SWEEP_RETRY: Duration = Duration::from_secs(1);
 
 /// What a daemon is told.
 #[derive(Clone, Debug)]
@@ -122,9 +123,8 @@ pub async fn run(options: Options) -> Result<()> {
     });
 
     let mut reconciler = Reconciler::new(&options, net.clone(), shared.clone(), binds);
-    let mut sweep = tokio::time::interval(SWEEP);
-    sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
     let mut next = Instant::now();
+    let mut next_sweep = Instant::now();
     loop {
         // Without `biased`, so that a flood of edits does not starve the sweep, nor either of them the signals.
         tokio::select! {
@@ -136,10 +136,15 @@ pub async fn run(options: Options) -> Result<()> {
             }
             () = wake.notified() => next = Instant::now(),
             () = tokio::time::sleep_until(next) => {
-                let complete = reconciler.pass().await;
-                next = Instant::now() + if complete { options.resync } else { RETRY.min(options.resync) };
+                let pass = reconciler.pass().await;
+                next = Instant::now() + if pass.complete { options.resync } else { RETRY.min(options.resync) };
+                if pass.sweep {
+                    next_sweep = Instant::now();
+                }
             }
-            _ = sweep.tick() => reconciler.sweep(),
+            () = tokio::time::sleep_until(next_sweep) => {
+                next_sweep = Instant::now() + reconciler.sweep().unwrap_or(SWEEP_RETRY);
+            }
         }
         shared.beat();
     }

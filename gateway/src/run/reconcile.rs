@@ -2,7 +2,7 @@
 
 use std::num::NonZeroU32;
 use std::sync::Arc;
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use anyhow::{Context, Result};
 use tokio::sync::watch;
@@ -30,6 +30,16 @@ pub struct Reconciler {
     shared: Arc<Shared>,
     binds: watch::Sender<Vec<Bind>>,
     told: Told,
+    sweep_wanted: bool,
+}
+
+/// What a pass leaves to be done.
+#[derive(Clone, Copy, Debug)]
+pub struct Pass {
+    /// Everything is in line; if not, try again soon.
+    pub complete: bool,
+    /// The sweep is wanted at once.
+    pub sweep: bool,
 }
 
 /// What a pass found, as far as it came.
@@ -58,11 +68,12 @@ impl Reconciler {
             shared,
             binds,
             told: Told::default(),
+            sweep_wanted: false,
         }
     }
 
-    /// Brings everything in line with the file. False if something is left to be done: try again soon.
-    pub async fn pass(&mut self) -> bool {
+    /// Brings everything in line with the file.
+    pub async fn pass(&mut self) -> Pass {
         let start = Instant::now();
         block_in_place(|| self.read_file());
         let complete = match self.file.in_force().cloned() {
@@ -74,7 +85,7 @@ impl Reconciler {
         if !complete {
             metrics.reconcile_failures.inc();
         }
-        complete
+        Pass { complete, sweep: std::mem::take(&mut self.sweep_wanted) }
     }
 
     fn read_file(&mut self) {
@@ -125,7 +136,7 @@ impl Reconciler {
         }
     }
 
-    async fn apply(&mut self, config: &Config) -> bool {
+    async fn apply(&mut self, config: &Arc<Config>) -> bool {
         let (findings, failure) = self.try_apply(config).await;
         let complete = failure.is_none() && findings.filled;
         if complete && self.file.applied(SystemTime::now()) {
@@ -142,6 +153,7 @@ impl Reconciler {
         self.shared.update(|snapshot| {
             *snapshot = Snapshot {
                 config: self.file.status(),
+                in_force: Some(config.clone()),
                 unconfigured: None,
                 interfaces: view::interfaces(&config.gateway, &findings.interfaces),
                 vips: view::vips(config, &findings.interfaces),
@@ -174,6 +186,7 @@ impl Reconciler {
             self.shared.read_from(reader);
         }
         findings.problems.extend(applied.problems);
+        self.sweep_wanted |= applied.sweep;
         if findings.interfaces.external.is_none() || findings.interfaces.cluster.is_none() {
             return Ok(());
         }
@@ -203,7 +216,7 @@ impl Reconciler {
 
     /// Without any configuration, and without a copy of one: what an earlier daemon left goes on and is not touched.
     async fn wait_for_a_file(&mut self) -> bool {
-        let pinned = block_in_place(|| offline::status(&self.options.pins));
+        let pinned = block_in_place(|| offline::status(&self.options.pins, None));
         let refusal = self.file.refusal().map(|refusal| refusal.error.clone()).unwrap_or_default();
         let unconfigured = match pinned {
             Ok(pinned) if pinned.ready => None,
@@ -224,21 +237,33 @@ impl Reconciler {
         true
     }
 
-    /// One tick of the sweep.
-    pub fn sweep(&mut self) {
-        let start = Instant::now();
-        let Some(result) = block_in_place(|| self.plane.sweep()) else { return };
-        let seconds = start.elapsed().as_secs_f64();
-        self.shared.metrics().sweep_seconds.observe(seconds);
-        let error = result.as_ref().err().map(|error| format!("{error:#}"));
-        self.told.sweep(error.as_deref());
-        self.shared.update(|snapshot| {
-            let sweep = &mut snapshot.sweep;
-            sweep.ticks += 1;
-            sweep.deleted += result.unwrap_or_default();
-            sweep.last_seconds = seconds;
-            sweep.last_at = Some(SystemTime::now());
-            sweep.error = error;
-        });
+    /// One slice of the sweep. Says how long to wait before the next; None: there is nothing to sweep.
+    pub fn sweep(&mut self) -> Option<Duration> {
+        let tick = match block_in_place(|| self.plane.sweep())? {
+            Ok(tick) => tick,
+            Err(error) => {
+                let error = format!("{:#}", anyhow::Error::from(error));
+                self.told.sweep(Some(&error));
+                self.shared.update(|snapshot| snapshot.sweep.error = Some(error));
+                return None;
+            }
+        };
+        self.told.sweep(None);
+        if let Some(report) = &tick.completed {
+            self.shared.metrics().sweep_seconds.observe(report.busy.as_secs_f64());
+            self.shared.update(|snapshot| {
+                let sweep = &mut snapshot.sweep;
+                sweep.passes += 1;
+                sweep.deleted += report.v4.deleted + report.v6.deleted;
+                sweep.last_seconds = report.duration.as_secs_f64();
+                sweep.last_busy_seconds = report.busy.as_secs_f64();
+                sweep.last_at = Some(SystemTime::now());
+                sweep.flows = [("ipv4", report.v4.flows), ("ipv6", report.v6.flows)]
+                    .map(|(family, flows)| (family.to_owned(), flows))
+                    .into();
+                sweep.error = None;
+            });
+        }
+        Some(tick.wait)
     }
 }

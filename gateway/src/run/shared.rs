@@ -5,9 +5,10 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use super::Options;
-use super::data_path::{self, Reader};
+use super::reader::{Reader, Reading};
 use super::readiness::{Facts, not_ready};
 use crate::admin::{Metrics, Source};
+use crate::config::Config;
 use crate::status::{ConfigFile, Interface, Process, Program, Status, Sweep, Vip};
 
 /// The daemon counts as hung when its loop has not come round for this long. Longer than any pass: netlink dumps of large
@@ -19,6 +20,8 @@ const HUNG: Duration = Duration::from_secs(60);
 pub struct Snapshot {
     /// The file.
     pub config: ConfigFile,
+    /// The configuration in force.
+    pub in_force: Option<Arc<Config>>,
     /// Why there is no configuration in force, if there is none.
     pub unconfigured: Option<String>,
     /// Both interfaces.
@@ -52,6 +55,7 @@ impl Shared {
         let config = super::config_file::ConfigFile::new(&options.config).status();
         let snapshot = Snapshot {
             config,
+            in_force: None,
             unconfigured: Some("the configuration has not been read yet".to_owned()),
             interfaces: Vec::new(),
             vips: Vec::new(),
@@ -120,8 +124,11 @@ impl Source for Shared {
 
     fn status(&self) -> Status {
         let snapshot = self.snapshot();
-        let data_path::Reading { programs, services, flow_tables, drops, problems } =
-            lock(&self.reader).read();
+        let Reading { programs, services, mut flow_tables, drops, map_memory, problems } =
+            lock(&self.reader).read(snapshot.in_force.as_deref());
+        for table in &mut flow_tables {
+            table.entries = snapshot.sweep.flows.get(&table.family).copied().unwrap_or_default();
+        }
         let not_ready = self.reasons(&snapshot, &programs);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -135,6 +142,7 @@ impl Source for Shared {
             vips: snapshot.vips.clone(),
             services,
             flow_tables,
+            map_memory_bytes: map_memory,
             drops,
             sweep: Some(snapshot.sweep.clone()),
             problems: snapshot.problems.iter().cloned().chain(problems).collect(),

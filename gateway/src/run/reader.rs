@@ -1,0 +1,135 @@
+//! Reading counters and attachments, with handles of its own: a pass under way delays no answer.
+
+use std::fmt;
+
+use anyhow::{Context, Result};
+
+use crate::bpf::pins::Pins;
+use crate::bpf::{self, Attachment, DataPath, Devices, Families, Hook, Maps};
+use crate::config::Config;
+use crate::status::{Drop, FlowTable, Program, ServicePort};
+use crate::tables::counters::{self, PortCounters};
+use crate::tables::{Names, protocol_name};
+
+/// Reads one gateway's maps and asks its devices; nothing, while nothing is loaded.
+#[derive(Default)]
+pub struct Reader(Option<Open>);
+
+struct Open {
+    pins: Pins,
+    devices: Devices,
+    families: Families,
+    hook: Hook,
+    maps: Maps,
+}
+
+/// What a [`Reader`] read.
+#[derive(Debug, Default)]
+pub struct Reading {
+    /// The programs and whether they are attached.
+    pub programs: Vec<Program>,
+    /// Service ports with their counters.
+    pub services: Vec<ServicePort>,
+    /// How many flows fit into the tables; how many are there the sweep counts.
+    pub flow_tables: Vec<FlowTable>,
+    /// Drops by reason.
+    pub drops: Vec<Drop>,
+    /// Kernel memory of all maps, bytes.
+    pub map_memory: u64,
+    /// What could not be read.
+    pub problems: Vec<String>,
+}
+
+impl Reader {
+    /// Opens the pinned maps of a data path that this process has loaded.
+    pub fn open(pins: &Pins, devices: Devices, data_path: &DataPath) -> Result<Self> {
+        Self::pinned(pins, devices, data_path.families(), data_path.hook())
+    }
+
+    /// Opens the pinned maps of whoever loaded them.
+    pub fn pinned(pins: &Pins, devices: Devices, families: Families, hook: Hook) -> Result<Self> {
+        let maps = Maps::open_pinned(&pins.dir()).context("opening the maps to read them")?;
+        Ok(Self(Some(Open { pins: pins.clone(), devices, families, hook, maps })))
+    }
+
+    /// The programs that the families in use need, and whether the devices run them.
+    pub fn programs(&self) -> Result<Vec<Program>, bpf::Error> {
+        let Some(open) = &self.0 else { return Ok(Vec::new()) };
+        let attachments = bpf::attachments(&open.pins, open.families, &open.devices, open.hook)?;
+        Ok(attachments.into_iter().map(program).collect())
+    }
+
+    /// Everything; service ports are named by `config`. What cannot be read is left out and told.
+    pub fn read(&self, config: Option<&Config>) -> Reading {
+        let mut reading = Reading::default();
+        let Some(open) = &self.0 else { return reading };
+        let problems = &mut reading.problems;
+        reading.programs = or_told(self.programs(), problems);
+        reading.services = services(or_told(counters::ports(&open.maps), problems), config);
+        reading.drops = or_told(counters::drops(&open.maps), problems);
+        for map in or_told(bpf::map_use(&open.pins, open.families), problems) {
+            reading.map_memory += map.memory;
+            let family = match map.name.as_str() {
+                "flows_v4" => "ipv4",
+                "flows_v6" => "ipv6",
+                _ => continue,
+            };
+            let capacity = u64::from(map.max_entries);
+            reading.flow_tables.push(FlowTable { family: family.to_owned(), entries: 0, capacity });
+        }
+        reading
+    }
+}
+
+impl fmt::Debug for Reader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Reader")
+            .field("pins", &self.0.as_ref().map(|open| open.pins.dir()))
+            .finish_non_exhaustive()
+    }
+}
+
+fn or_told<T: Default>(result: Result<T, impl Into<anyhow::Error>>, problems: &mut Vec<String>) -> T {
+    result.unwrap_or_else(|error| {
+        problems.push(format!("{:#}", error.into()));
+        T::default()
+    })
+}
+
+fn program(attachment: Attachment) -> Program {
+    Program {
+        name: attachment.program.to_owned(),
+        interface: attachment.device,
+        hook: attachment.direction.name().to_owned(),
+        mode: attachment.hook.name().to_owned(),
+        attached: attachment.program_id.is_some(),
+    }
+}
+
+/// In the order of the file; those that it does not name come last.
+fn services(ports: Vec<PortCounters>, config: Option<&Config>) -> Vec<ServicePort> {
+    let names = config.map(Names::new).unwrap_or_default();
+    let order = |port: &ServicePort| {
+        let services = config.map(|config| config.services.as_slice()).unwrap_or_default();
+        services.iter().position(|service| service.name == port.service).unwrap_or(usize::MAX)
+    };
+    let mut services: Vec<ServicePort> = ports.into_iter().map(|port| service(port, &names)).collect();
+    services.sort_by_cached_key(|port| (order(port), port.port, port.protocol.clone()));
+    services
+}
+
+fn service(port: PortCounters, names: &Names) -> ServicePort {
+    let name = port.name(names);
+    ServicePort {
+        service: name.map_or_else(|| UNNAMED.to_owned(), |name| name.service.clone()),
+        port_name: name.and_then(|name| name.port_name.clone()),
+        vips: port.vips.iter().map(std::net::SocketAddr::ip).collect(),
+        protocol: protocol_name(port.protocol).to_owned(),
+        port: port.vips.first().map_or(0, std::net::SocketAddr::port),
+        targets: port.targets,
+        counters: port.counters,
+    }
+}
+
+/// Stands for the name of a service port that no configuration names: the maps hold none.
+pub const UNNAMED: &str = "(unnamed)";
