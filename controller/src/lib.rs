@@ -1,1 +1,22 @@
-//! The pure part of the controller.
+//! Sluice's controller: from a Kubernetes Service to a gateway. What is here is pure; the shell around it is the binary's.
+//!
+//! ```text
+//! select   is the Service ours, which network and Subnet does it mean
+//! families which address families do Service and Subnet share
+//! ipam     which address does it get
+//! gateway_file   what does its gateway read
+//! render   the four in a row
+//! ```
+
+pub mod api;
+pub mod cli;
+pub mod families;
+pub mod gateway_file;
+pub mod ipam;
+mod refusal;
+pub mod render;
+pub mod select;
+#[cfg(test)]
+mod tests;
+
+pub use refusal::Refusal;

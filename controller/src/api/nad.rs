@@ -1,0 +1,187 @@
+//! NetworkAttachmentDefinitions, and the CNI configuration in them.
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde::{Deserialize, Serialize};
+
+use super::namespaced_name;
+
+/// `k8s.cni.cncf.io/v1` NetworkAttachmentDefinition.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct NetworkAttachmentDefinition {
+    /// Name and namespace.
+    pub metadata: ObjectMeta,
+    /// The network.
+    #[serde(default)]
+    pub spec: NetworkAttachmentDefinitionSpec,
+}
+
+/// The network.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct NetworkAttachmentDefinitionSpec {
+    /// CNI configuration as JSON text; empty: a file on the node has it.
+    #[serde(default)]
+    pub config: String,
+}
+
+/// What is read of a CNI configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkConfig {
+    /// The plugin that makes the interface, such as `macvlan`; `None` where a file on the node says it.
+    pub plugin: Option<String>,
+    /// Whether the text has `//` comments, which are no JSON: the CNI runtime refuses them.
+    pub has_comments: bool,
+}
+
+impl NetworkAttachmentDefinition {
+    /// API version and kind in manifests.
+    pub const API: (&str, &str) = ("k8s.cni.cncf.io/v1", "NetworkAttachmentDefinition");
+
+    /// `NetworkAttachmentDefinition <namespace>/<name>`, as refusals call it.
+    pub fn describe(&self) -> String {
+        format!("NetworkAttachmentDefinition {}", namespaced_name(&self.metadata))
+    }
+
+    /// The CNI configuration. Comments are tolerated.
+    ///
+    /// # Errors
+    /// The text is not JSON even without its comments.
+    pub fn network(&self) -> Result<NetworkConfig, serde_json::Error> {
+        #[derive(Deserialize)]
+        struct Config {
+            #[serde(rename = "type")]
+            plugin: Option<String>,
+            #[serde(default)]
+            plugins: Vec<Config>,
+        }
+        let text = self.spec.config.as_str();
+        if text.trim().is_empty() {
+            return Ok(NetworkConfig { plugin: None, has_comments: false });
+        }
+        let parse = |text: &str| serde_json::from_str::<Config>(text);
+        let (config, has_comments) = match parse(text) {
+            Ok(config) => (config, false),
+            Err(fault) => {
+                let config = parse(&without_comments(text, line_end))
+                    .or_else(|_| parse(&without_comments(text, folded_end)));
+                (config.map_err(|_| fault)?, true)
+            }
+        };
+        let plugin = config.plugin.or_else(|| config.plugins.into_iter().next()?.plugin);
+        Ok(NetworkConfig { plugin, has_comments })
+    }
+}
+
+/// `json` without its `//` comments, whose length `end` finds from the text after the slashes.
+fn without_comments(json: &str, end: fn(&str) -> usize) -> String {
+    let mut out = String::with_capacity(json.len());
+    let mut rest = json;
+    while let Some(start) = rest.find(['"', '/']) {
+        let (before, from) = rest.split_at(start);
+        out.push_str(before);
+        if let Some(comment) = from.strip_prefix("//") {
+            rest = &comment[end(comment)..];
+        } else {
+            let length = if from.starts_with('"') { string_length(from) } else { 1 };
+            out.push_str(&from[..length]);
+            rest = &from[length..];
+        }
+    }
+    out.push_str(rest);
+    out
+}
+
+/// Where a comment ends that ends with its line.
+fn line_end(text: &str) -> usize {
+    text.find('\n').unwrap_or(text.len())
+}
+
+/// Where a comment ends whose line end a quoted YAML scalar has folded into a space: nothing marks it any more, so it is taken to end
+/// before the next key (`"..." :`) or closing bracket.
+fn folded_end(text: &str) -> usize {
+    let ends = |(index, character): (usize, char)| match character {
+        '}' | ']' => true,
+        '"' => {
+            let rest = &text[index..];
+            rest[string_length(rest)..].trim_start().starts_with(':')
+        }
+        _ => false,
+    };
+    text.char_indices().find(|at| ends(*at)).map_or(text.len(), |(index, _)| index)
+}
+
+/// Bytes of the JSON string that `text` starts with, quotes included; all of `text` if it does not end.
+fn string_length(text: &str) -> usize {
+    let mut escaped = false;
+    for (index, character) in text.char_indices().skip(1) {
+        match character {
+            _ if escaped => escaped = false,
+            '\\' => escaped = true,
+            '"' => return index + 1,
+            _ => {}
+        }
+    }
+    text.len()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn network(config: &str) -> Result<NetworkConfig, serde_json::Error> {
+        let spec = NetworkAttachmentDefinitionSpec { config: config.to_owned() };
+        NetworkAttachmentDefinition { spec, ..Default::default() }.network()
+    }
+
+    #[test]
+    fn plain_configurations() {
+        let expected = |plugin: Option<&str>, has_comments| NetworkConfig {
+            plugin: plugin.map(str::to_owned),
+            has_comments,
+        };
+        assert_eq!(network("").unwrap(), expected(None, false));
+        assert_eq!(
+            network(r#"{"type": "macvlan", "ipam": {"type": "static"}}"#).unwrap(),
+            expected(Some("macvlan"), false)
+        );
+        assert_eq!(
+            network(r#"{"plugins": [{"type": "macvlan"}, {"type": "tuning"}]}"#).unwrap(),
+            expected(Some("macvlan"), false)
+        );
+        assert_eq!(network(r#"{"type": "a//b", "x": "\"//"}"#).unwrap(), expected(Some("a//b"), false));
+        assert!(network("{").is_err());
+        assert!(network("macvlan").is_err());
+    }
+
+    #[test]
+    fn comments_with_and_without_line_ends() {
+        let macvlan = |text: &str| {
+            let network = network(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+            assert_eq!(
+                network,
+                NetworkConfig { plugin: Some("macvlan".to_owned()), has_comments: true },
+                "{text}"
+            );
+        };
+        macvlan("{ // \"one\": 1, }\n \"type\": \"macvlan\" }");
+        macvlan(r#"{ "master": "eth0", // the card "type": "macvlan" }"#);
+        macvlan(r#"{ "type": "macvlan", "master": "eth0" // the "real" card }"#);
+        macvlan(r#"{ "type": "macvlan", "a": [1 // one ], "b": 2 // two }"#);
+        macvlan("{ \"type\": \"macvlan\" }// end");
+    }
+
+    proptest! {
+        #[test]
+        fn comments_of_any_form_never_panic(text in "[\"/\\\\{}\\[\\]:,a\n字 ]{0,40}") {
+            let _ = network(&text);
+        }
+
+        #[test]
+        fn text_without_comments_is_left_alone(key in "[a-z/\"\\\\]{0,8}", value in "[a-z/\"\\\\]{0,8}") {
+            let text = serde_json::json!({ key: value }).to_string();
+            prop_assert_eq!(&without_comments(&text, line_end), &text);
+            prop_assert_eq!(&without_comments(&text, folded_end), &text);
+        }
+    }
+}

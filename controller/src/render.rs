@@ -1,0 +1,96 @@
+//! From a Service and what is known around it to its gateway's file: the way that `render` and the operator share.
+
+use std::net::IpAddr;
+
+use k8s_openapi::api::core::v1::Service;
+use sluice_gateway::config::file::File;
+
+use crate::Refusal;
+use crate::api::{NetworkAttachmentDefinition, Provider, Subnet, describe_service};
+use crate::families::{cluster_ips, served};
+use crate::gateway_file::gateway_file;
+use crate::ipam::{Pools, Taken, choose};
+use crate::select::{attachment, subnet};
+
+/// What a Service may refer to.
+#[derive(Clone, Copy, Debug)]
+pub struct Surroundings<'a> {
+    /// NetworkAttachmentDefinitions of all namespaces.
+    pub attachments: &'a [NetworkAttachmentDefinition],
+    /// Subnets.
+    pub subnets: &'a [Subnet],
+    /// Addresses that are in use.
+    pub taken: &'a Taken,
+}
+
+/// A gateway's file.
+#[derive(Clone, Debug)]
+pub struct Rendered {
+    /// The file.
+    pub file: File,
+    /// The VIPs in it.
+    pub vips: Vec<IpAddr>,
+    /// What works otherwise than the Service's or the network's author may expect.
+    pub warnings: Vec<String>,
+}
+
+/// Renders `service`, which [`crate::select::select`] found to be ours on `provider`. `given` are the addresses that the Service
+/// has got before.
+///
+/// # Errors
+/// The first thing that keeps the Service from being served.
+pub fn render(
+    service: &Service,
+    provider: &Provider,
+    given: &[IpAddr],
+    around: &Surroundings<'_>,
+) -> Result<Rendered, Refusal> {
+    let attachment = attachment(service, provider, around.attachments)?;
+    let subnet = subnet(service, provider, around.subnets)?;
+    let pools = Pools::of(subnet)?;
+    let targets = cluster_ips(service)?;
+    let families = served(service, &targets, subnet, &pools)?;
+    let vips = choose(service, subnet, &pools, &families, given, around.taken)?;
+    let file = gateway_file(service, &vips, &targets)?;
+    let mut warnings = network_warnings(attachment)?;
+    warnings.extend(service_warnings(service));
+    let vips = vips.iter().map(|vip| vip.address.addr()).collect();
+    Ok(Rendered { file, vips, warnings })
+}
+
+fn network_warnings(attachment: &NetworkAttachmentDefinition) -> Result<Vec<String>, Refusal> {
+    let object = attachment.describe();
+    let network = attachment.network().map_err(|fault| {
+        Refusal::new(
+            &object,
+            "spec.config",
+            format!("not JSON ({fault})"),
+            "write the CNI configuration as JSON",
+        )
+    })?;
+    let comment = format!(
+        "{object}: spec.config: a `//` comment is not JSON: Sluice reads over it, but Multus refuses it; remove it"
+    );
+    Ok(if network.has_comments { vec![comment] } else { Vec::new() })
+}
+
+/// Settings of a Service that full NAT towards the ClusterIP cannot honour.
+fn service_warnings(service: &Service) -> Vec<String> {
+    let object = describe_service(service);
+    let Some(spec) = &service.spec else { return Vec::new() };
+    let checks = [
+        (
+            spec.session_affinity.as_deref() == Some("ClientIP"),
+            "spec.sessionAffinity: ClientIP: the ClusterIP sees the gateway as its only client, so all clients reach one pod",
+        ),
+        (
+            spec.external_traffic_policy.as_deref() == Some("Local"),
+            "spec.externalTrafficPolicy: Local: has no effect: pods see the gateway's address, on every node",
+        ),
+        (
+            spec.internal_traffic_policy.as_deref() == Some("Local"),
+            "spec.internalTrafficPolicy: Local: nothing is reached unless a pod runs on the gateway's node",
+        ),
+    ];
+    checks.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| format!("{object}: {text}")).collect()
+}
