@@ -210,7 +210,7 @@ fn v4_fragment(
     let mut packet = vec![0x45, 0];
     packet.extend_from_slice(&((20 + part.len()) as u16).to_be_bytes());
     packet.extend_from_slice(&id.to_be_bytes());
-    packet.extend_from_slice(&(offset / 8 | u16::from(more) << 13).to_be_bytes());
+    packet.extend_from_slice(&((offset / 8) | (u16::from(more) << 13)).to_be_bytes());
     packet.extend_from_slice(&[64, protocol, 0, 0]);
     packet.extend_from_slice(&source.octets());
     packet.extend_from_slice(&destination.octets());

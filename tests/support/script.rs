@@ -117,8 +117,11 @@ pub fn run(topology: &Topology, extent: Extent) -> Result<Record> {
                 next_port: first_port(place),
                 record: &mut record,
             };
-            run.everything()
-                .with_context(|| format!("{} from the {} client", family.name(), place.name()))?;
+            let done = match extent {
+                Extent::Everything => run.everything(),
+                Extent::Sizes => run.sizes(),
+            };
+            done.with_context(|| format!("{} from the {} client", family.name(), place.name()))?;
         }
     }
     Ok(record)

@@ -1,11 +1,14 @@
 //! The gateways that the tests put into the pod: Sluice, and the iptables rules that it replaces.
 
 mod iptables;
+mod sandbox;
+mod sluice;
 
 use anyhow::Result;
 use ipnet::IpNet;
 
 pub use iptables::Iptables;
+pub use sluice::{Sluice, gateway_file};
 
 use crate::kube_proxy::{ClusterIp, Protocol};
 use crate::topology::Topology;
