@@ -90,7 +90,9 @@ impl Device {
 
     pub(super) fn by_index(index: u32) -> Option<Self> {
         let name = nix::net::if_::if_indextoname(index).ok()?;
-        Some(Self { name: CStr::to_str(&name).ok()?.to_owned(), index })
+        // nix answers with an empty name, not with an error, if there is no such device.
+        let name = CStr::to_str(&name).ok().filter(|name| !name.is_empty())?;
+        Some(Self { name: name.to_owned(), index })
     }
 }
 

@@ -38,7 +38,7 @@ pub(super) fn attach(
     device: &Device,
     pins: &Pins,
 ) -> Result<Change, Error> {
-    ensure_qdisc(device, &pins.dir())?;
+    ensure_qdisc(device, pins)?;
     let failed = |action| Error::program(action, format!("{} to {}", slot.program, device.name));
     let at_our_place = |filter: &Filter| filter.priority == Slot::PRIORITY && filter.handle == slot.handle();
     let (link, change) = match filters(device, slot.direction)?.into_iter().find(at_our_place) {
@@ -133,10 +133,16 @@ fn forget(ifindex: u32, used: &Path, dir: &Path) -> Result<(), Error> {
     fs::remove_dir(used).map_err(Error::pin("remove", used))
 }
 
-fn ensure_qdisc(device: &Device, dir: &Path) -> Result<(), Error> {
+fn ensure_qdisc(device: &Device, pins: &Pins) -> Result<(), Error> {
+    let dir = pins.dir();
     let failed = |source| Error::Device { action: "add a clsact qdisc", device: device.name.clone(), source };
     match rtnl::filter_qdisc(device.index).map_err(failed)?.as_deref() {
-        Some("clsact") => {}
+        Some("clsact") => {
+            // A version with another schema may have made it.
+            if pins.other_schemas()?.iter().any(|former| made(former, device.index).is_dir()) {
+                mark(&made(&dir, device.index))?;
+            }
+        }
         Some(other) => {
             let fix = format!(
                 "there is a qdisc of kind {other} in its place, which has no egress: replace it by clsact"
@@ -145,7 +151,7 @@ fn ensure_qdisc(device: &Device, dir: &Path) -> Result<(), Error> {
         }
         None => {
             qdisc_add_clsact(&device.name).map_err(|error| failed(into_io(error)))?;
-            mark(&made(dir, device.index))?;
+            mark(&made(&dir, device.index))?;
         }
     }
     mark(&dir.join(format!("{USED}{}", device.index)))

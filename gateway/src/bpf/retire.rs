@@ -19,6 +19,7 @@ use super::{
     load,
     pins::{Pins, folders},
     slots::{Direction, LINK_PREFIX, slots},
+    sys, tcx,
 };
 
 /// How long a folder may be without a link to its namespace, which is the first thing in it and the last to go. Its gateway
@@ -53,7 +54,11 @@ pub(super) fn unused(pins: &Pins, families: Families, devices: &Devices, hook: H
     }
     for old in pins.other_schemas()? {
         warn!(folder = %old.display(), "the maps' layout has changed with this version: flows made before it are lost");
-        errors.extend(whole_gateway(&old).err());
+        // What is in use of its filters and links has been taken over and stays.
+        let removed = clsact::detach(&old, keep_filter)
+            .and_then(|()| tcx::forget_taken_over(&old, &dir))
+            .and_then(|()| whole_folder(&old));
+        errors.extend(removed.err());
         remove_if_empty(old.parent());
     }
     Error::collect(errors)
@@ -148,7 +153,7 @@ fn whole_folder(dir: &Path) -> Result<(), Error> {
     Error::collect(errors)
 }
 
-/// Removes pins: links first, those that forward before those that handle replies.
+/// Removes pins: links first, those that forward before those that handle replies. Links are detached then and there.
 fn unlink(mut pins: Vec<PathBuf>) -> Result<(), Error> {
     let name =
         |path: &PathBuf| path.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
@@ -156,11 +161,18 @@ fn unlink(mut pins: Vec<PathBuf>) -> Result<(), Error> {
         let name = name(path);
         (!name.starts_with(LINK_PREFIX), !name.contains("external_ingress"), name)
     });
-    let errors = pins.iter().filter_map(|pin| match fs::remove_file(pin) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => Some(Error::pin("remove", pin)(error)),
-        _ => None,
+    let removed = pins.iter().map(|pin| {
+        if name(pin).starts_with(LINK_PREFIX)
+            && let Some(link) = sys::open(pin).map_err(Error::pin("open", pin))?
+        {
+            sys::detach(link).map_err(Error::pin("detach the link of", pin))?;
+        }
+        match fs::remove_file(pin) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => Err(Error::pin("remove", pin)(error)),
+            _ => Ok(()),
+        }
     });
-    Error::collect(errors.collect())
+    Error::collect(removed.filter_map(Result::err).collect())
 }
 
 fn files(dir: &Path) -> Result<Vec<PathBuf>, Error> {

@@ -19,6 +19,7 @@ const BPF_OBJ_PIN: u32 = 6;
 const BPF_OBJ_GET: u32 = 7;
 const BPF_PROG_QUERY: u32 = 16;
 const BPF_LINK_CREATE: u32 = 28;
+const BPF_LINK_DETACH: u32 = 34;
 
 const BPF_PROG_TYPE_SK_LOOKUP: u32 = 30;
 const BPF_SK_LOOKUP: u32 = 36;
@@ -81,6 +82,14 @@ pub(super) fn query_tcx(ifindex: u32, direction: Direction) -> io::Result<Vec<On
     unsafe { bpf(BPF_PROG_QUERY, &mut query) }?;
     let found = programs.into_iter().zip(links).take(query.count as usize);
     Ok(found.map(|(program, link)| OnHook { program, link }).collect())
+}
+
+/// Takes a link's program off its device, now: to remove the link's pin does that too, but some time later.
+pub(super) fn detach(link: impl AsFd) -> io::Result<()> {
+    let mut fd: RawFd = link.as_fd().as_raw_fd();
+    // SAFETY: no pointers; the file descriptor is open.
+    unsafe { bpf(BPF_LINK_DETACH, &mut fd) }?;
+    Ok(())
 }
 
 /// A link to `netns` (an open namespace file) that does nothing but exist: a program for socket lookups that lets each take its
