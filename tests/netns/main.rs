@@ -1,5 +1,7 @@
 //! The netns rung: real traffic, a real kernel, network namespaces of the test's own. Needs root.
 
+#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+
 mod loader;
 mod oracle;
 mod reconcile;
