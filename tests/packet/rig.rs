@@ -1,0 +1,411 @@
+//! Programs and maps of one test, and one way to run a packet through them.
+
+use std::{marker::PhantomData, os::fd::AsRawFd as _};
+
+use aya::{
+    Ebpf, EbpfLoader, Pod,
+    maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie},
+    programs::SchedClassifier,
+};
+use sluice_gateway::bpf::Objects;
+use sluice_gateway_ebpf::{
+    conntrack::State,
+    family::{Address as _, Family, V4, V6},
+    maps::{
+        Config, Flow, FlowKey, RangeKey, Reply, ReplyKey, Service, ServiceKey, ServiceStats, TARGET_ACTIVE, Target, Timeouts,
+    },
+    verdict::Drop,
+};
+
+/// `TC_ACT_UNSPEC` as the program's return value: the packet is not ours.
+pub const PASS: i32 = -1;
+/// `TC_ACT_SHOT`
+pub const SHOT: i32 = 2;
+/// `TC_ACT_REDIRECT`
+pub const REDIRECT: i32 = 7;
+
+/// MTU of the external link in these tests.
+pub const EXTERNAL_MTU: u32 = 1500;
+/// MTU of the cluster link in these tests.
+pub const CLUSTER_MTU: u32 = 1400;
+/// The service that tests use unless they make their own.
+pub const SERVICE: u32 = 1;
+/// Its target.
+pub const TARGET: u16 = 1;
+/// Port of the VIP.
+pub const VIP_PORT: u16 = 80;
+/// Port of the target; another one, so that a mix-up shows.
+pub const TARGET_PORT: u16 = 8080;
+
+/// A family with the addresses that tests use.
+pub trait Net: Family<Addr: Pod, Reply: Pod> {
+    /// Suffix of programs and maps.
+    const SUFFIX: &'static str;
+    /// The embedded object.
+    fn object() -> &'static [u8];
+    /// A client inside the VIP's subnet.
+    const CLIENT: Self::Addr;
+    /// A client behind the external gateway.
+    const FAR_CLIENT: Self::Addr;
+    /// The VIP.
+    const VIP: Self::Addr;
+    /// The netmask of the VIP's subnet.
+    const MASK: Self::Addr;
+    /// The external gateway.
+    const GATEWAY: Self::Addr;
+    /// The target.
+    const TARGET: Self::Addr;
+    /// Another target.
+    const TARGET_2: Self::Addr;
+    /// The address that the target sees.
+    const SNAT: Self::Addr;
+    /// Next hop to the target.
+    const NEXT_HOP: Self::Addr;
+    /// A router on the way.
+    const ROUTER: Self::Addr;
+}
+
+impl Net for V4 {
+    const SUFFIX: &'static str = "v4";
+    fn object() -> &'static [u8] {
+        Objects::EMBEDDED.v4
+    }
+    const CLIENT: [u8; 4] = [172, 18, 0, 100];
+    const FAR_CLIENT: [u8; 4] = [192, 0, 2, 77];
+    const VIP: [u8; 4] = [172, 18, 0, 18];
+    const MASK: [u8; 4] = [255, 255, 0, 0];
+    const GATEWAY: [u8; 4] = [172, 18, 0, 1];
+    const TARGET: [u8; 4] = [10, 109, 201, 193];
+    const TARGET_2: [u8; 4] = [10, 109, 201, 194];
+    const SNAT: [u8; 4] = [10, 16, 0, 2];
+    const NEXT_HOP: [u8; 4] = [10, 16, 0, 1];
+    const ROUTER: [u8; 4] = [198, 51, 100, 9];
+}
+
+/// An IPv6 address of the documentation prefix (RFC 3849).
+const fn v6(subnet: u8, host: u8) -> [u8; 16] {
+    [0x20, 0x01, 0x0d, 0xb8, 0, subnet, 0, 0, 0, 0, 0, 0, 0, 0, 0x7f, host]
+}
+
+impl Net for V6 {
+    const SUFFIX: &'static str = "v6";
+    fn object() -> &'static [u8] {
+        Objects::EMBEDDED.v6
+    }
+    const CLIENT: [u8; 16] = v6(1, 100);
+    const FAR_CLIENT: [u8; 16] = v6(2, 77);
+    const VIP: [u8; 16] = v6(1, 18);
+    const MASK: [u8; 16] = [255, 255, 255, 255, 255, 255, 255, 255, 0, 0, 0, 0, 0, 0, 0, 0];
+    const GATEWAY: [u8; 16] = v6(1, 1);
+    const TARGET: [u8; 16] = v6(3, 193);
+    const TARGET_2: [u8; 16] = v6(3, 194);
+    const SNAT: [u8; 16] = v6(4, 2);
+    const NEXT_HOP: [u8; 16] = v6(4, 1);
+    const ROUTER: [u8; 16] = v6(5, 9);
+}
+
+/// Programs and maps.
+pub struct Rig<N: Net> {
+    ebpf: Ebpf,
+    family: PhantomData<N>,
+}
+
+/// What became of a packet.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What the program returned.
+    pub verdict: i32,
+    /// The frame afterwards.
+    pub frame: Vec<u8>,
+    /// The mark afterwards.
+    pub mark: u32,
+}
+
+/// What `__sk_buff` says of a packet besides its bytes.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Context {
+    /// Payload bytes per segment; 0: no super-packet.
+    pub gso_size: u32,
+    /// Number of segments.
+    pub gso_segs: u32,
+    /// The mark.
+    pub mark: u32,
+    /// The device delivered the sum of the whole packet (CHECKSUM_COMPLETE). The kernel then checks after the run that the sum
+    /// it keeps is still that of the packet, and fails the run if not (Linux 6.16).
+    pub checksum_complete: bool,
+}
+
+impl<N: Net> Rig<N> {
+    /// Loads the programs with one service and one target.
+    pub fn new() -> Self {
+        Self::with_flows(1024)
+    }
+
+    /// As [`Rig::new`], with room for `flows` flows.
+    pub fn with_flows(flows: u32) -> Self {
+        assert!(!N::object().is_empty(), "built without BPF programs: run `cargo xtask build-ebpf` first");
+        let (flow_map, reply_map) = (format!("flows_{}", N::SUFFIX), format!("replies_{}", N::SUFFIX));
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries(&flow_map, flows)
+            .map_max_entries(&reply_map, flows)
+            .load(N::object())
+            .expect("load the object");
+        for (name, program) in ebpf.programs_mut() {
+            let program: &mut SchedClassifier = program.try_into().expect("a tc program");
+            program.load().unwrap_or_else(|error| panic!("load {name}: {error}"));
+        }
+        let mut rig = Self { ebpf, family: PhantomData };
+        rig.configure(|_| {});
+        rig.set_target(TARGET, |_| {});
+        rig.set_service(VIP_PORT, 6, |_| {});
+        rig.set_service(VIP_PORT, 17, |_| {});
+        rig
+    }
+
+    /// Writes the settings, after `change`.
+    pub fn configure(&mut self, change: impl FnOnce(&mut Config)) {
+        let mut config = Config {
+            external_ifindex: 101,
+            cluster_ifindex: 102,
+            external_mtu: EXTERNAL_MTU,
+            cluster_mtu: CLUSTER_MTU,
+            icmp_rate: 1000,
+            pad: 0,
+            timeouts: Timeouts::DEFAULT,
+        };
+        change(&mut config);
+        let mut map: Array<_, Config> = self.ebpf.map_mut("config").expect("config").try_into().expect("array");
+        map.set(0, config, 0).expect("write config");
+    }
+
+    /// Writes a TCP target, after `change`; also slot + 100 as the same for UDP.
+    pub fn set_target(&mut self, slot: u16, change: impl Fn(&mut Target<N::Addr>)) {
+        for (slot, protocol) in [(slot, 6), (slot + 100, 17)] {
+            let mut target = Target {
+                address: N::TARGET,
+                snat: N::SNAT,
+                vip: N::VIP,
+                vip_mask: N::MASK,
+                cluster_next_hop: N::NEXT_HOP,
+                external_next_hop: N::GATEWAY,
+                port: TARGET_PORT,
+                vip_port: VIP_PORT,
+                protocol,
+                state: TARGET_ACTIVE,
+                pad: 0,
+                service: SERVICE,
+                generation: 1,
+            };
+            change(&mut target);
+            self.write_target(slot, target);
+        }
+    }
+
+    /// Writes one slot of `targets`.
+    pub fn write_target(&mut self, slot: u16, target: Target<N::Addr>) {
+        let name = format!("targets_{}", N::SUFFIX);
+        let mut map: Array<_, Target<N::Addr>> = self.ebpf.map_mut(&name).expect("targets").try_into().expect("array");
+        map.set(slot.into(), target, 0).expect("write a target");
+    }
+
+    /// Writes a service port that leads to [`TARGET`], after `change`.
+    pub fn set_service(&mut self, port: u16, protocol: u8, change: impl FnOnce(&mut Service)) {
+        let first_target = if protocol == 17 { TARGET + 100 } else { TARGET };
+        let mut service = Service { id: SERVICE, first_target, target_count: 1, flags: 0, generation: 1 };
+        change(&mut service);
+        let key = ServiceKey { vip: N::VIP, port, protocol, pad: 0 };
+        self.services().insert(key, service, 0).expect("write a service");
+    }
+
+    /// Removes a service port.
+    pub fn remove_service(&mut self, port: u16, protocol: u8) {
+        let key = ServiceKey { vip: N::VIP, port, protocol, pad: 0 };
+        self.services().remove(&key).expect("remove a service");
+    }
+
+    fn services(&mut self) -> HashMap<&mut MapData, ServiceKey<N::Addr>, Service> {
+        let name = format!("services_{}", N::SUFFIX);
+        self.ebpf.map_mut(&name).expect("services").try_into().expect("hash")
+    }
+
+    /// Lets a prefix of `bits` bits of `client` use [`SERVICE`].
+    pub fn allow(&mut self, client: N::Addr, bits: u32) {
+        let name = format!("ranges_{}", N::SUFFIX);
+        let mut map: LpmTrie<_, RangeKey<N::Addr>, u32> =
+            self.ebpf.map_mut(&name).expect("ranges").try_into().expect("trie");
+        let key = lpm_trie::Key::new(32 + bits, RangeKey { service: SERVICE.to_be_bytes(), client });
+        map.insert(&key, 1, 0).expect("write a range");
+    }
+
+    /// Every flow.
+    pub fn flows(&self) -> Vec<(FlowKey<N::Addr>, Flow)> {
+        let name = format!("flows_{}", N::SUFFIX);
+        let map: HashMap<_, FlowKey<N::Addr>, Flow> =
+            self.ebpf.map(&name).expect("flows").try_into().expect("hash");
+        map.iter().map(|entry| entry.expect("read a flow")).collect()
+    }
+
+    /// The only flow.
+    pub fn flow(&self) -> (FlowKey<N::Addr>, Flow) {
+        let flows = self.flows();
+        assert_eq!(flows.len(), 1, "{flows:?}");
+        flows[0]
+    }
+
+    /// State of the only flow.
+    pub fn state(&self) -> State {
+        State::from_raw(self.flow().1.state)
+    }
+
+    /// Overwrites a flow, to let it age.
+    pub fn put_flow(&mut self, key: FlowKey<N::Addr>, flow: Flow) {
+        let name = format!("flows_{}", N::SUFFIX);
+        let mut map: HashMap<_, FlowKey<N::Addr>, Flow> =
+            self.ebpf.map_mut(&name).expect("flows").try_into().expect("hash");
+        map.insert(key, flow, 0).expect("write a flow");
+    }
+
+    /// Overwrites a reservation, to let it age.
+    pub fn put_reply(&mut self, key: ReplyKey<N::Addr>, reply: N::Reply) {
+        let name = format!("replies_{}", N::SUFFIX);
+        let mut map: HashMap<_, ReplyKey<N::Addr>, N::Reply> =
+            self.ebpf.map_mut(&name).expect("replies").try_into().expect("hash");
+        map.insert(key, reply, 0).expect("write a reply");
+    }
+
+    /// Every reservation.
+    pub fn replies(&self) -> Vec<(ReplyKey<N::Addr>, N::Reply)> {
+        let name = format!("replies_{}", N::SUFFIX);
+        let map: HashMap<_, ReplyKey<N::Addr>, N::Reply> =
+            self.ebpf.map(&name).expect("replies").try_into().expect("hash");
+        map.iter().map(|entry| entry.expect("read a reply")).collect()
+    }
+
+    /// Reservations that belong to somebody.
+    pub fn reserved(&self) -> Vec<ReplyKey<N::Addr>> {
+        self.replies().into_iter().filter(|(_, reply)| reply.owner().target != 0).map(|(key, _)| key).collect()
+    }
+
+    /// Packets dropped for `reason`.
+    pub fn dropped(&self, reason: Drop) -> u64 {
+        let map: PerCpuArray<_, u64> = self.ebpf.map("drops").expect("drops").try_into().expect("array");
+        map.get(&(reason as u32), 0).expect("read drops").iter().sum()
+    }
+
+    /// Every drop counter that is not zero.
+    pub fn drops(&self) -> Vec<(&'static str, u64)> {
+        Drop::ALL.iter().map(|r| (r.name(), self.dropped(*r))).filter(|(_, count)| *count != 0).collect()
+    }
+
+    /// Counters of [`SERVICE`], summed over the CPUs.
+    pub fn stats(&self) -> ServiceStats {
+        let map: PerCpuArray<_, ServiceStats> =
+            self.ebpf.map("service_stats").expect("stats").try_into().expect("array");
+        map.get(&SERVICE, 0).expect("read stats").iter().fold(ServiceStats::default(), |sum, cpu| ServiceStats {
+            forward_packets: sum.forward_packets + cpu.forward_packets,
+            forward_bytes: sum.forward_bytes + cpu.forward_bytes,
+            reverse_packets: sum.reverse_packets + cpu.reverse_packets,
+            reverse_bytes: sum.reverse_bytes + cpu.reverse_bytes,
+            flows_opened: sum.flows_opened + cpu.flows_opened,
+            flows_closed: sum.flows_closed + cpu.flows_closed,
+        })
+    }
+
+    /// A frame from outside.
+    pub fn forward(&self, frame: &[u8]) -> Outcome {
+        self.run("forward", frame, Context::default())
+    }
+
+    /// A frame from the cluster.
+    pub fn reverse(&self, frame: &[u8]) -> Outcome {
+        self.run("reverse", frame, Context::default())
+    }
+
+    /// Runs `program` on a frame.
+    pub fn run(&self, program: &str, frame: &[u8], context: Context) -> Outcome {
+        let name = format!("{program}_{}", N::SUFFIX);
+        let program: &SchedClassifier = self.ebpf.program(&name).expect("a program").try_into().expect("tc");
+        test_run(program, frame, context)
+    }
+}
+
+/// The kernel's `__sk_buff`, as far as a test run reads it (include/uapi/linux/bpf.h).
+#[repr(C)]
+#[derive(Clone, Copy, bytemuck::Zeroable)]
+struct SkBuff {
+    head: [u32; 2],
+    mark: u32,
+    middle: [u32; 38],
+    gso_segs: u32,
+    sk: [u32; 2],
+    gso_size: u32,
+    tail: [u32; 3],
+}
+
+const _: () = assert!(std::mem::offset_of!(SkBuff, gso_segs) == 164 && std::mem::offset_of!(SkBuff, gso_size) == 176);
+
+/// `union bpf_attr` of BPF_PROG_TEST_RUN. aya's own call has no way to ask for a complete checksum.
+#[repr(C)]
+#[derive(Default)]
+struct TestRun {
+    prog_fd: u32,
+    retval: u32,
+    data_size_in: u32,
+    data_size_out: u32,
+    data_in: u64,
+    data_out: u64,
+    repeat: u32,
+    duration: u32,
+    ctx_size_in: u32,
+    ctx_size_out: u32,
+    ctx_in: u64,
+    ctx_out: u64,
+    flags: u32,
+    cpu: u32,
+    batch_size: u32,
+    pad: u32,
+}
+
+const BPF_PROG_TEST_RUN: libc::c_long = 10;
+const BPF_F_TEST_SKB_CHECKSUM_COMPLETE: u32 = 1 << 2;
+
+fn test_run(program: &SchedClassifier, frame: &[u8], context: Context) -> Outcome {
+    let mut out = vec![0; frame.len() + 512];
+    let ctx_in = SkBuff {
+        mark: context.mark,
+        gso_segs: context.gso_segs,
+        gso_size: context.gso_size,
+        ..bytemuck::Zeroable::zeroed()
+    };
+    let mut ctx_out: SkBuff = bytemuck::Zeroable::zeroed();
+    let mut attr = TestRun {
+        prog_fd: program.fd().expect("loaded").as_fd().as_raw_fd() as u32,
+        data_size_in: frame.len() as u32,
+        data_size_out: out.len() as u32,
+        data_in: frame.as_ptr() as u64,
+        data_out: out.as_mut_ptr() as u64,
+        ctx_size_in: size_of::<SkBuff>() as u32,
+        ctx_size_out: size_of::<SkBuff>() as u32,
+        ctx_in: (&raw const ctx_in) as u64,
+        ctx_out: (&raw mut ctx_out) as u64,
+        flags: if context.checksum_complete { BPF_F_TEST_SKB_CHECKSUM_COMPLETE } else { 0 },
+        ..TestRun::default()
+    };
+    // SAFETY: every pointer is valid for the size that stands next to it, for the length of the call.
+    let result = unsafe {
+        libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attr, size_of::<TestRun>())
+    };
+    assert_eq!(result, 0, "BPF_PROG_TEST_RUN: {}", std::io::Error::last_os_error());
+    out.truncate(attr.data_size_out as usize);
+    Outcome { verdict: attr.retval as i32, frame: out, mark: ctx_out.mark }
+}
+
+use std::os::fd::AsFd as _;
+
+/// Host part of an address, for tests that need many clients.
+pub fn client<N: Net>(number: u32) -> N::Addr {
+    let mut words = N::CLIENT.words();
+    let last = words.iter().rposition(|word| *word != 0).expect("not zero");
+    words[last] = (u32::from_be(words[last]).wrapping_add(number)).to_be();
+    <N::Addr as sluice_gateway_ebpf::family::Address>::from_words(words)
+}
