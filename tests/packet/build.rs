@@ -1,7 +1,8 @@
 //! Frames for the tests, and an independent reading of what came out.
 
 use etherparse::{
-    Ipv4Header, Ipv6FlowLabel, Ipv6Header, NetSlice, SlicedPacket, TcpHeader, TransportSlice, UdpHeader, ip_number,
+    Ipv4Header, Ipv6FlowLabel, Ipv6Header, NetSlice, SlicedPacket, TcpHeader, TransportSlice, UdpHeader,
+    ip_number,
 };
 use sluice_gateway_ebpf::family::Family;
 
@@ -105,9 +106,17 @@ pub fn tcp_bytes<N: Net>(source: N::Addr, destination: N::Addr, tcp: &Tcp<'_>) -
     header.set_options_raw(tcp.options).unwrap();
     let (source, destination) = (bytemuck::bytes_of(&source), bytemuck::bytes_of(&destination));
     header.checksum = if N::IS_V4 {
-        header.calc_checksum_ipv4_raw(source.try_into().unwrap(), destination.try_into().unwrap(), tcp.payload)
+        header.calc_checksum_ipv4_raw(
+            source.try_into().unwrap(),
+            destination.try_into().unwrap(),
+            tcp.payload,
+        )
     } else {
-        header.calc_checksum_ipv6_raw(source.try_into().unwrap(), destination.try_into().unwrap(), tcp.payload)
+        header.calc_checksum_ipv6_raw(
+            source.try_into().unwrap(),
+            destination.try_into().unwrap(),
+            tcp.payload,
+        )
     }
     .unwrap();
     let mut bytes = Vec::new();
@@ -122,7 +131,12 @@ pub fn tcp<N: Net>(source: N::Addr, destination: N::Addr, tcp: &Tcp<'_>) -> Vec<
 }
 
 /// The bytes of a UDP datagram with its checksum.
-pub fn udp_bytes<N: Net>(source: N::Addr, destination: N::Addr, ports: (u16, u16), payload: &[u8]) -> Vec<u8> {
+pub fn udp_bytes<N: Net>(
+    source: N::Addr,
+    destination: N::Addr,
+    ports: (u16, u16),
+    payload: &[u8],
+) -> Vec<u8> {
     let (source, destination) = (bytemuck::bytes_of(&source), bytemuck::bytes_of(&destination));
     let mut header = UdpHeader::without_ipv4_checksum(ports.0, ports.1, payload.len()).unwrap();
     header.checksum = if N::IS_V4 {

@@ -6,4 +6,5 @@
 mod build;
 mod rig;
 
+mod cost;
 mod tcp;

@@ -12,7 +12,8 @@ use sluice_gateway_ebpf::{
     conntrack::State,
     family::{Address as _, Family, V4, V6},
     maps::{
-        Config, Flow, FlowKey, RangeKey, Reply, ReplyKey, Service, ServiceKey, ServiceStats, TARGET_ACTIVE, Target, Timeouts,
+        Config, Flow, FlowKey, RangeKey, Reply, ReplyKey, Service, ServiceKey, ServiceStats, TARGET_ACTIVE,
+        Target, Timeouts,
     },
     verdict::Drop,
 };
@@ -119,6 +120,8 @@ pub struct Outcome {
     pub frame: Vec<u8>,
     /// The mark afterwards.
     pub mark: u32,
+    /// Mean time of one run.
+    pub nanoseconds: u32,
 }
 
 /// What `__sk_buff` says of a packet besides its bytes.
@@ -174,7 +177,8 @@ impl<N: Net> Rig<N> {
             timeouts: Timeouts::DEFAULT,
         };
         change(&mut config);
-        let mut map: Array<_, Config> = self.ebpf.map_mut("config").expect("config").try_into().expect("array");
+        let mut map: Array<_, Config> =
+            self.ebpf.map_mut("config").expect("config").try_into().expect("array");
         map.set(0, config, 0).expect("write config");
     }
 
@@ -204,7 +208,8 @@ impl<N: Net> Rig<N> {
     /// Writes one slot of `targets`.
     pub fn write_target(&mut self, slot: u16, target: Target<N::Addr>) {
         let name = format!("targets_{}", N::SUFFIX);
-        let mut map: Array<_, Target<N::Addr>> = self.ebpf.map_mut(&name).expect("targets").try_into().expect("array");
+        let mut map: Array<_, Target<N::Addr>> =
+            self.ebpf.map_mut(&name).expect("targets").try_into().expect("array");
         map.set(slot.into(), target, 0).expect("write a target");
     }
 
@@ -283,7 +288,11 @@ impl<N: Net> Rig<N> {
 
     /// Reservations that belong to somebody.
     pub fn reserved(&self) -> Vec<ReplyKey<N::Addr>> {
-        self.replies().into_iter().filter(|(_, reply)| reply.owner().target != 0).map(|(key, _)| key).collect()
+        self.replies()
+            .into_iter()
+            .filter(|(_, reply)| reply.owner().target != 0)
+            .map(|(key, _)| key)
+            .collect()
     }
 
     /// Packets dropped for `reason`.
@@ -301,13 +310,15 @@ impl<N: Net> Rig<N> {
     pub fn stats(&self) -> ServiceStats {
         let map: PerCpuArray<_, ServiceStats> =
             self.ebpf.map("service_stats").expect("stats").try_into().expect("array");
-        map.get(&SERVICE, 0).expect("read stats").iter().fold(ServiceStats::default(), |sum, cpu| ServiceStats {
-            forward_packets: sum.forward_packets + cpu.forward_packets,
-            forward_bytes: sum.forward_bytes + cpu.forward_bytes,
-            reverse_packets: sum.reverse_packets + cpu.reverse_packets,
-            reverse_bytes: sum.reverse_bytes + cpu.reverse_bytes,
-            flows_opened: sum.flows_opened + cpu.flows_opened,
-            flows_closed: sum.flows_closed + cpu.flows_closed,
+        map.get(&SERVICE, 0).expect("read stats").iter().fold(ServiceStats::default(), |sum, cpu| {
+            ServiceStats {
+                forward_packets: sum.forward_packets + cpu.forward_packets,
+                forward_bytes: sum.forward_bytes + cpu.forward_bytes,
+                reverse_packets: sum.reverse_packets + cpu.reverse_packets,
+                reverse_bytes: sum.reverse_bytes + cpu.reverse_bytes,
+                flows_opened: sum.flows_opened + cpu.flows_opened,
+                flows_closed: sum.flows_closed + cpu.flows_closed,
+            }
         })
     }
 
@@ -325,7 +336,14 @@ impl<N: Net> Rig<N> {
     pub fn run(&self, program: &str, frame: &[u8], context: Context) -> Outcome {
         let name = format!("{program}_{}", N::SUFFIX);
         let program: &SchedClassifier = self.ebpf.program(&name).expect("a program").try_into().expect("tc");
-        test_run(program, frame, context)
+        test_run(program, frame, context, 1)
+    }
+
+    /// Runs `program` `repeat` times on a frame, each run on what the one before left.
+    pub fn repeat(&self, program: &str, frame: &[u8], repeat: u32) -> Outcome {
+        let name = format!("{program}_{}", N::SUFFIX);
+        let program: &SchedClassifier = self.ebpf.program(&name).expect("a program").try_into().expect("tc");
+        test_run(program, frame, Context::default(), repeat)
     }
 }
 
@@ -342,7 +360,8 @@ struct SkBuff {
     tail: [u32; 3],
 }
 
-const _: () = assert!(std::mem::offset_of!(SkBuff, gso_segs) == 164 && std::mem::offset_of!(SkBuff, gso_size) == 176);
+const _: () =
+    assert!(std::mem::offset_of!(SkBuff, gso_segs) == 164 && std::mem::offset_of!(SkBuff, gso_size) == 176);
 
 /// `union bpf_attr` of BPF_PROG_TEST_RUN. aya's own call has no way to ask for a complete checksum.
 #[repr(C)]
@@ -369,7 +388,8 @@ struct TestRun {
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_F_TEST_SKB_CHECKSUM_COMPLETE: u32 = 1 << 2;
 
-fn test_run(program: &SchedClassifier, frame: &[u8], context: Context) -> Outcome {
+/// Runs a program `repeat` times on a frame.
+pub fn test_run(program: &SchedClassifier, frame: &[u8], context: Context, repeat: u32) -> Outcome {
     let mut out = vec![0; frame.len() + 512];
     let ctx_in = SkBuff {
         mark: context.mark,
@@ -384,6 +404,7 @@ fn test_run(program: &SchedClassifier, frame: &[u8], context: Context) -> Outcom
         data_size_out: out.len() as u32,
         data_in: frame.as_ptr() as u64,
         data_out: out.as_mut_ptr() as u64,
+        repeat,
         ctx_size_in: size_of::<SkBuff>() as u32,
         ctx_size_out: size_of::<SkBuff>() as u32,
         ctx_in: (&raw const ctx_in) as u64,
@@ -392,12 +413,11 @@ fn test_run(program: &SchedClassifier, frame: &[u8], context: Context) -> Outcom
         ..TestRun::default()
     };
     // SAFETY: every pointer is valid for the size that stands next to it, for the length of the call.
-    let result = unsafe {
-        libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attr, size_of::<TestRun>())
-    };
+    let result =
+        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attr, size_of::<TestRun>()) };
     assert_eq!(result, 0, "BPF_PROG_TEST_RUN: {}", std::io::Error::last_os_error());
     out.truncate(attr.data_size_out as usize);
-    Outcome { verdict: attr.retval as i32, frame: out, mark: ctx_out.mark }
+    Outcome { verdict: attr.retval as i32, frame: out, mark: ctx_out.mark, nanoseconds: attr.duration }
 }
 
 use std::os::fd::AsFd as _;

@@ -91,7 +91,9 @@ fn handshake_and_close<N: Net>() {
 
 fn no_flow_is_dropped<N: Net>() {
     let rig = Rig::<N>::new();
-    for (flags, reason) in [("A", Drop::NoFlow), ("R", Drop::NoFlow), ("SA", Drop::NoFlow), ("SF", Drop::InvalidFlags)] {
+    for (flags, reason) in
+        [("A", Drop::NoFlow), ("R", Drop::NoFlow), ("SA", Drop::NoFlow), ("SF", Drop::InvalidFlags)]
+    {
         let before = rig.dropped(reason);
         assert_eq!(rig.forward(&from_client::<N>(flags, 0, b"")).verdict, SHOT, "{flags}");
         assert_eq!(rig.dropped(reason), before + 1, "{flags}");

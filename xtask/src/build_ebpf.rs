@@ -13,7 +13,7 @@ use crate::{object, packages, process, toolchain, toolchain::Compiler, tools, ui
 
 const TARGET: &str = "bpfel-unknown-none";
 const PROFILE: &str = "ebpf";
-const OBJECTS: [&str; 2] = ["sluice-v4", "sluice-v6"];
+const OBJECTS: [&str; 3] = ["sluice-v4", "sluice-v6", "sluice-yardstick"];
 
 /// Builds the BPF programs, and prints the size of each and what the verifier makes of it
 ///

@@ -1,0 +1,85 @@
+//! What the hot path is measured against: programs that send a packet on without any NAT. Never part of a gateway.
+#![no_std]
+#![no_main]
+#![expect(
+    missing_docs,
+    reason = "the entry points are described next to them; their macro loses the comments"
+)]
+
+use aya_ebpf::{
+    bindings::TC_ACT_SHOT,
+    btf_maps::HashMap,
+    helpers::generated::bpf_redirect,
+    macros::{btf_map, classifier},
+    programs::TcContext,
+};
+use sluice_gateway_ebpf::maps::{Flow, FlowKey};
+
+#[btf_map]
+static yardstick: HashMap<FlowKey<[u8; 4]>, Flow, 262_144> = HashMap::new();
+#[btf_map]
+static yardstick_v6: HashMap<FlowKey<[u8; 16]>, Flow, 262_144> = HashMap::new();
+
+/// The loopback device, which exists wherever this runs; a test run sends nothing.
+const IFINDEX: u32 = 1;
+
+// A bare redirect.
+#[classifier]
+pub fn redirect(_: TcContext) -> i32 {
+    // SAFETY: the helper takes plain numbers.
+    unsafe { bpf_redirect(IFINDEX, 0) as i32 }
+}
+
+// One lookup with a key of a flow's size made from the packet, then a redirect.
+#[classifier]
+pub fn lookup_v4(context: TcContext) -> i32 {
+    let (data, data_end) = (context.data(), context.data_end());
+    if data + 42 > data_end {
+        return TC_ACT_SHOT;
+    }
+    // SAFETY: the headers lie below `data_end`, as just checked.
+    let key = unsafe {
+        let ports = *((data + 34) as *const u32);
+        FlowKey {
+            client: (*((data + 26) as *const u32)).to_ne_bytes(),
+            vip: (*((data + 30) as *const u32)).to_ne_bytes(),
+            client_port: u16::from_be(ports as u16),
+            vip_port: u16::from_be((ports >> 16) as u16),
+            protocol: *((data + 23) as *const u8),
+            pad: [0; 3],
+        }
+    };
+    match yardstick.get_ptr(&key) {
+        // SAFETY: the helper takes plain numbers.
+        Some(_) => unsafe { bpf_redirect(IFINDEX, 0) as i32 },
+        None => TC_ACT_SHOT,
+    }
+}
+
+// The same for IPv6.
+#[classifier]
+pub fn lookup_v6(context: TcContext) -> i32 {
+    let (data, data_end) = (context.data(), context.data_end());
+    if data + 62 > data_end {
+        return TC_ACT_SHOT;
+    }
+    // SAFETY: the headers lie below `data_end`, as just checked.
+    let key = unsafe {
+        let ports = *((data + 54) as *const u32);
+        FlowKey {
+            client: bytemuck::cast(*((data + 22) as *const [u32; 4])),
+            vip: bytemuck::cast(*((data + 38) as *const [u32; 4])),
+            client_port: u16::from_be(ports as u16),
+            vip_port: u16::from_be((ports >> 16) as u16),
+            protocol: *((data + 20) as *const u8),
+            pad: [0; 3],
+        }
+    };
+    match yardstick_v6.get_ptr(&key) {
+        // SAFETY: the helper takes plain numbers.
+        Some(_) => unsafe { bpf_redirect(IFINDEX, 0) as i32 },
+        None => TC_ACT_SHOT,
+    }
+}
+
+sluice_gateway_ebpf::program_object!();
