@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     conntrack::{FLOOD_CANDIDATES, Reuse, State, reuse},
+    family::Address,
     maps::{Activity, Flow, FlowHead, FlowKey, OWNER_LOCKED, Owner, Reply, TARGET_ACTIVE, flow_check},
     packet::protocol,
     ports::PROBES,
@@ -187,23 +188,9 @@ fn evict<T: Tables>(scratch: &mut Scratch<Addr<T>>, slot: u16, reply: *mut Reply
 #[inline(never)]
 fn enter<T: Tables>(scratch: &mut Scratch<Addr<T>>, found: u32) -> i32 {
     let slot = scratch.target as u16;
-    let new = FlowHead::new(
-        scratch.snat_port,
-        slot,
-        flow_check(&scratch.flow),
-        State::first(scratch.flow.protocol),
-    );
-    let activity = Activity::new(now(), 0).0;
-    let value = Flow {
-        snat_port: scratch.snat_port,
-        target: slot,
-        check: new.check(),
-        state: new.state() as u8,
-        pad: 0,
-        activity,
-    };
-    if T::flows().insert(&scratch.flow, value, u64::from(BPF_NOEXIST)).is_err() {
-        let replaced = replace::<T>(scratch, new, activity);
+    let new = new_head(scratch);
+    if !insert::<T>(scratch, new) {
+        let replaced = replace::<T>(scratch, new);
         if replaced != CONTINUE {
             return replaced;
         }
@@ -226,9 +213,31 @@ fn enter<T: Tables>(scratch: &mut Scratch<Addr<T>>, found: u32) -> i32 {
     CONTINUE
 }
 
+/// The first eight bytes of a flow that is new.
+#[inline(always)]
+fn new_head<A: Address>(scratch: &Scratch<A>) -> FlowHead {
+    let state = State::first(scratch.flow.protocol);
+    FlowHead::new(scratch.snat_port, scratch.target as u16, flow_check(&scratch.flow), state)
+}
+
+/// Enters the flow `scratch.flow` where there is none under its key. Not inlined: its stack would otherwise add to the deepest
+/// chain of calls, which goes from [`enter`] to [`replace`] and must stay within the 512 bytes of Linux 6.1.
+#[inline(never)]
+fn insert<T: Tables>(scratch: &Scratch<Addr<T>>, new: FlowHead) -> bool {
+    let value = Flow {
+        snat_port: new.snat_port(),
+        target: new.target(),
+        check: new.check(),
+        state: new.state() as u8,
+        pad: 0,
+        activity: Activity::new(now(), 0).0,
+    };
+    T::flows().insert(&scratch.flow, value, u64::from(BPF_NOEXIST)).is_ok()
+}
+
 /// What [`enter`] does where the key is taken, or the map is full.
 #[inline(never)]
-fn replace<T: Tables>(scratch: &mut Scratch<Addr<T>>, new: FlowHead, activity: u64) -> i32 {
+fn replace<T: Tables>(scratch: &mut Scratch<Addr<T>>, new: FlowHead) -> i32 {
     let Some(flow) = T::flows().get_ptr_mut(&scratch.flow) else {
         release::<T>(scratch);
         return dropped(Drop::TableFull);
@@ -238,10 +247,10 @@ fn replace<T: Tables>(scratch: &mut Scratch<Addr<T>>, new: FlowHead, activity: u
         release::<T>(scratch);
         return dropped(Drop::Busy);
     }
-    let mine = scratch.reply;
+    scratch.mine = scratch.reply;
     scratch.rival = scratch.flow;
     let live = is_live::<T>(scratch, flow, old, true);
-    scratch.reply = mine;
+    scratch.reply = scratch.mine;
     if live {
         scratch.target = u32::from(old.target());
         scratch.snat_port = old.snat_port();
@@ -252,7 +261,7 @@ fn replace<T: Tables>(scratch: &mut Scratch<Addr<T>>, new: FlowHead, activity: u
         return dropped(Drop::Busy);
     }
     // SAFETY: within a map value.
-    unsafe { (&raw mut (*flow).activity).write_volatile(activity) };
+    unsafe { (&raw mut (*flow).activity).write_volatile(Activity::new(now(), 0).0) };
     count_closed::<T>(service_of::<T>(old.target()));
     if (old.target() != new.target() || old.snat_port() != new.snat_port())
         && let Some(target) = T::targets().get(u32::from(old.target()))
@@ -260,7 +269,7 @@ fn replace<T: Tables>(scratch: &mut Scratch<Addr<T>>, new: FlowHead, activity: u
         scratch.reply = reply_key(target, old.snat_port());
         scratch.owner.target = old.target();
         release::<T>(scratch);
-        scratch.reply = mine;
+        scratch.reply = scratch.mine;
         scratch.owner.target = new.target();
     }
     CONTINUE

@@ -21,6 +21,8 @@ pub struct Scratch<A> {
     pub flow: FlowKey<A>,
     /// The target's view of the flow.
     pub reply: ReplyKey<A>,
+    /// The reservation of a flow in the making, while `reply` names another one.
+    pub mine: ReplyKey<A>,
     /// The fragmented packet that this is a part of.
     pub fragment: FragmentKey<A>,
     /// The flow that a wanted reservation belongs to.

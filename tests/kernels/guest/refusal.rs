@@ -35,5 +35,6 @@ fn refused(output: &Output) -> Result<()> {
     ensure!(!output.status.success(), "the gateway accepted a kernel that is too old");
     ensure!(said.contains(MINIMUM), "the refusal does not name {MINIMUM}");
     ensure!(said.contains("5.10"), "the refusal does not name the running kernel");
+    ensure!(said.contains("compare-and-swap"), "the refusal does not say why");
     Ok(())
 }
