@@ -20,20 +20,19 @@ pub struct Args {
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
     if args.fix {
-        ui::heading("Mending");
-        process::run(process::cargo().args([
-            "clippy",
-            "--workspace",
-            "--all-targets",
-            "--fix",
-            "--allow-dirty",
-            "--allow-staged",
-        ]))?;
-        process::run(process::cargo().args(["fmt", "--all"]))?;
+        mend()?;
     }
     check()?;
     ui::next(&[("cargo xtask test", "the tests (root)")]);
     Ok(ExitCode::SUCCESS)
+}
+
+fn mend() -> Result<()> {
+    const FIX: [&str; 3] = ["--fix", "--allow-dirty", "--allow-staged"];
+    ui::heading("Mending");
+    process::run(process::cargo().args(["clippy", "--workspace", "--all-targets"]).args(FIX))?;
+    process::run(bpf_clippy_command()?.args(FIX))?;
+    process::run(process::cargo().args(["fmt", "--all"]))
 }
 
 /// All checks; every one runs, whatever the others say.
@@ -72,8 +71,12 @@ fn clippy() -> Result<()> {
         .context("clippy")
 }
 
-/// The programs exist only for the BPF target, so the host's clippy never sees them.
 fn bpf_clippy() -> Result<()> {
+    process::run(bpf_clippy_command()?.args(["--", "-D", "warnings"])).context("clippy on the BPF programs")
+}
+
+/// The programs exist only for the BPF target, so the host's clippy never sees them.
+fn bpf_clippy_command() -> Result<Command> {
     let compiler = toolchain::ensure()?;
     let clippy = compiler.clippy()?;
     let linker = tools::bpf_linker(&compiler)?;
@@ -88,8 +91,8 @@ fn bpf_clippy() -> Result<()> {
         };
     }
     command.args(["clippy", "--package", "sluice-gateway-ebpf", "--bins", "--features", "programs,log"]);
-    command.args(build_ebpf::target_args()).args(["--", "-D", "warnings"]);
-    process::run(&mut command).context("clippy on the BPF programs")
+    command.args(build_ebpf::target_args());
+    Ok(command)
 }
 
 fn dependencies() -> Result<()> {
