@@ -1,6 +1,5 @@
 //! What a gateway says of itself: one model behind `status`, `/readyz` and `/metrics`, so that they cannot disagree.
 
-use std::collections::BTreeMap;
 use std::net::IpAddr;
 use std::path::PathBuf;
 use std::time::SystemTime;
@@ -199,7 +198,8 @@ pub struct Counters {
 pub struct FlowTable {
     /// `ipv4` or `ipv6`.
     pub family: String,
-    /// Flows in the table when the sweep last went through it, at most some ten seconds ago; 0 without a daemon.
+    /// Flows in the table when the sweep last went through it, at most some ten seconds ago; without a
+    /// daemon: now.
     pub entries: u64,
     /// Flows that fit.
     pub capacity: u64,
@@ -235,8 +235,6 @@ pub struct Sweep {
     /// When the last pass ended.
     #[serde(with = "rfc3339::option")]
     pub last_at: Option<SystemTime>,
-    /// Flows by family as the last pass read them, `ipv4` and `ipv6`.
-    pub flows: BTreeMap<String, u64>,
     /// Why the last slice failed, if it did.
     pub error: Option<String>,
 }

@@ -28,9 +28,7 @@ impl Cleanup {
             .enable_all()
             .build()
             .context("starting a runtime for netlink")?;
-        for line in
-            runtime.block_on(run::cleanup(&self.place.pins(), &self.place.lock(), &self.place.last_good()))?
-        {
+        for line in runtime.block_on(run::cleanup(&self.place.pins(), &self.place.runtime_dir))? {
             println!("{line}");
         }
         Ok(ExitCode::SUCCESS)

@@ -16,6 +16,7 @@ use anyhow::Result;
 use clap::{Args, Parser, Subcommand};
 
 use crate::bpf::pins::{self, GatewayId, Pins};
+use crate::run::RuntimeFolder;
 
 /// The gateway of one LoadBalancer Service: forwards packets of its VIPs to their targets with eBPF.
 #[derive(Debug, Parser)]
@@ -59,28 +60,13 @@ pub struct Place {
     pub gateway_id: GatewayId,
     /// Folder for the daemon's socket, its lock and the copy of the last good file.
     #[arg(long, env = "SLUICE_RUNTIME_DIR", default_value = "/run/sluice", value_name = "DIR")]
-    pub runtime_dir: PathBuf,
+    pub runtime_dir: RuntimeFolder,
 }
 
 impl Place {
     /// This gateway's folders in the BPF file system.
     pub fn pins(&self) -> Pins {
         Pins::new(&self.bpffs, self.gateway_id.clone())
-    }
-
-    /// The daemon's unix socket.
-    pub fn socket(&self) -> PathBuf {
-        self.runtime_dir.join("gateway.sock")
-    }
-
-    /// Held by the daemon while it runs.
-    pub fn lock(&self) -> PathBuf {
-        self.runtime_dir.join("gateway.lock")
-    }
-
-    /// The last file that was good.
-    pub fn last_good(&self) -> PathBuf {
-        self.runtime_dir.join("last-good.yaml")
     }
 }
 

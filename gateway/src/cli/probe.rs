@@ -29,7 +29,7 @@ impl Probe {
             Self::Live(target) => ("/livez", &target.place),
             Self::Ready(target) => ("/readyz", &target.place),
         };
-        let answer = admin::get(&place.socket(), path)?;
+        let answer = admin::get(&place.runtime_dir.socket(), path)?;
         if answer.success {
             return Ok(ExitCode::SUCCESS);
         }

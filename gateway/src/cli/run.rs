@@ -53,9 +53,7 @@ impl Run {
         let options = Options {
             config: self.config,
             pins: self.place.pins(),
-            socket: self.place.socket(),
-            lock: self.place.lock(),
-            last_good: self.place.last_good(),
+            folder: self.place.runtime_dir,
             detach_on_exit: self.detach_on_exit,
             resync: self.resync,
         };

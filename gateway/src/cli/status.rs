@@ -49,12 +49,12 @@ impl StatusCommand {
 }
 
 fn ask(place: &Place) -> Result<Status> {
-    let answer = admin::get(&place.socket(), "/status")?;
+    let answer = admin::get(&place.runtime_dir.socket(), "/status")?;
     serde_json::from_slice(&answer.body).context("reading the daemon's status: is it of another version?")
 }
 
 fn offline(place: &Place) -> Result<Status> {
-    let config = config::read(&place.last_good()).ok();
+    let config = config::read(&place.runtime_dir.last_good()).ok();
     run::offline::status(&place.pins(), config.as_ref())
 }
 

@@ -1,7 +1,7 @@
 //! Programs and maps, kept as the configuration and the interfaces ask.
 
 use anyhow::{Context, Result};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::reader::Reader;
 use crate::bpf::pins::Pins;
@@ -41,6 +41,10 @@ impl DataPlane {
         let families = families(config);
         if families == Families::default() {
             return self.unload();
+        }
+        if self.loaded.as_ref().is_some_and(|loaded| loaded.families() != bpf::pinned_families(&self.pins)) {
+            warn!("somebody removed pins of this gateway; loading programs and maps anew");
+            self.loaded = None;
         }
         let reloaded = self.load(families, config.gateway.max_flows)?;
         let Some(data_path) = &mut self.loaded else { return Ok(Applied::default()) };

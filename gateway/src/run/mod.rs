@@ -12,7 +12,7 @@
 
 mod config_file;
 mod data_path;
-mod lock;
+mod folder;
 mod logging;
 pub mod offline;
 mod reader;
@@ -24,6 +24,7 @@ mod told;
 mod view;
 mod watch;
 
+pub use folder::RuntimeFolder;
 pub use logging::{LogFormat, start as start_log};
 pub use teardown::cleanup;
 
@@ -44,6 +45,7 @@ use crate::bpf::preconditions;
 use crate::config;
 use crate::net::Net;
 
+use folder::Lock;
 use reconcile::Reconciler;
 use shared::Shared;
 
@@ -61,12 +63,8 @@ pub struct Options {
     pub config: PathBuf,
     /// This gateway's folders in the BPF file system.
     pub pins: Pins,
-    /// The unix socket to serve the status on.
-    pub socket: PathBuf,
-    /// Held while the daemon runs.
-    pub lock: PathBuf,
-    /// Where the last good file is kept.
-    pub last_good: PathBuf,
+    /// For the socket, the lock and the copy of the last good file.
+    pub folder: RuntimeFolder,
     /// Whether to remove everything at the end.
     pub detach_on_exit: bool,
     /// A pass is made at least this often.
@@ -80,7 +78,7 @@ pub struct Options {
 /// again.
 pub async fn run(options: Options) -> Result<()> {
     preconditions::check(options.pins.bpffs()).context("checking what Sluice needs")?;
-    let _lock = lock::Lock::take(&options.lock)?;
+    let _lock = Lock::take(&options.folder).await?;
     // Before anything is touched: a signal that comes early must not leave things half done.
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
@@ -96,8 +94,8 @@ pub async fn run(options: Options) -> Result<()> {
     let (binds, wanted) = channel::channel(Bind::all(config::Gateway::default().admin_port, None, []));
     let mut servers = JoinSet::new();
     servers.spawn(Listeners::new(admin::cluster_routes(shared.clone()), wanted).run());
-    let socket = LocalSocket::bind(&options.socket)
-        .with_context(|| format!("listening on {}", options.socket.display()))?;
+    let socket = LocalSocket::bind(&options.folder.socket())
+        .with_context(|| format!("listening on {}", options.folder.socket().display()))?;
     let routes = admin::local_routes(shared.clone());
     servers.spawn(async move {
         if let Err(error) = socket.serve(routes).await {
@@ -152,8 +150,8 @@ pub async fn run(options: Options) -> Result<()> {
     // In this order: nothing starts new work; the kernel's state is settled; the last answers are given; the lock goes last.
     watchers.shutdown().await;
     let result = if options.detach_on_exit {
-        teardown::everything(&net, &options.pins, &options.last_good).await.map(|lines| {
-            lines.iter().for_each(|step| info!(step, "removed"));
+        teardown::everything(&net, &options.pins, &options.folder).await.map(|steps| {
+            steps.iter().for_each(|step| info!(step, "detaching"));
         })
     } else {
         info!("the programs, the addresses and the routes stay; the next daemon takes them over");

@@ -17,9 +17,8 @@ use crate::status::Status;
 /// # Errors
 /// Nothing is pinned, or it cannot be read.
 pub fn status(pins: &Pins, config: Option<&Config>) -> Result<Status> {
-    let devices = devices(&Maps::open_pinned(&pins.dir())?)?;
-    let reader = Reader::pinned(pins, devices, pinned_families(pins), Hook::detect()?)?;
-    let Reading { programs, services, flow_tables, drops, map_memory, problems } = reader.read(config);
+    let reader = reader(pins)?;
+    let Reading { programs, services, flow_tables, drops, map_memory, problems } = reader.read(config, None);
     let mut not_ready: Vec<String> = programs
         .iter()
         .filter(|program| !program.attached)
@@ -45,6 +44,15 @@ pub fn status(pins: &Pins, config: Option<&Config>) -> Result<Status> {
         sweep: None,
         problems,
     })
+}
+
+/// Reads what an earlier daemon left.
+///
+/// # Errors
+/// Nothing is pinned, or it cannot be read.
+pub fn reader(pins: &Pins) -> Result<Reader> {
+    let devices = devices(&Maps::open_pinned(&pins.dir())?)?;
+    Reader::pinned(pins, devices, pinned_families(pins), Hook::detect()?)
 }
 
 /// The devices that the programs were told of.

@@ -9,6 +9,7 @@ use crate::bpf::{self, Attachment, DataPath, Devices, Families, Hook, Maps};
 use crate::config::Config;
 use crate::status::{Drop, FlowTable, Program, ServicePort};
 use crate::tables::counters::{self, PortCounters};
+use crate::tables::sweep::Report;
 use crate::tables::{Names, protocol_name};
 
 /// Reads one gateway's maps and asks its devices; nothing, while nothing is loaded.
@@ -30,7 +31,7 @@ pub struct Reading {
     pub programs: Vec<Program>,
     /// Service ports with their counters.
     pub services: Vec<ServicePort>,
-    /// How many flows fit into the tables; how many are there the sweep counts.
+    /// How full the flow tables are.
     pub flow_tables: Vec<FlowTable>,
     /// Drops by reason.
     pub drops: Vec<Drop>,
@@ -59,24 +60,18 @@ impl Reader {
         Ok(attachments.into_iter().map(program).collect())
     }
 
-    /// Everything; service ports are named by `config`. What cannot be read is left out and told.
-    pub fn read(&self, config: Option<&Config>) -> Reading {
+    /// Everything; service ports are named by `config`, and flows counted by the sweep's last `report`, or else one by one. What
+    /// cannot be read is left out and told.
+    pub fn read(&self, config: Option<&Config>, report: Option<&Report>) -> Reading {
         let mut reading = Reading::default();
         let Some(open) = &self.0 else { return reading };
         let problems = &mut reading.problems;
         reading.programs = or_told(self.programs(), problems);
         reading.services = services(or_told(counters::ports(&open.maps), problems), config);
         reading.drops = or_told(counters::drops(&open.maps), problems);
-        for map in or_told(bpf::map_use(&open.pins, open.families), problems) {
-            reading.map_memory += map.memory;
-            let family = match map.name.as_str() {
-                "flows_v4" => "ipv4",
-                "flows_v6" => "ipv6",
-                _ => continue,
-            };
-            let capacity = u64::from(map.max_entries);
-            reading.flow_tables.push(FlowTable { family: family.to_owned(), entries: 0, capacity });
-        }
+        reading.flow_tables = or_told(counters::flow_tables(&open.maps, report), problems);
+        let maps = or_told(bpf::map_use(&open.pins, open.families), problems);
+        reading.map_memory = maps.iter().map(|map| map.memory).sum();
         reading
     }
 }

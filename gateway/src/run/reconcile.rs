@@ -11,13 +11,13 @@ use tracing::{error, info, warn};
 
 use super::config_file::{Change, ConfigFile};
 use super::data_path::DataPlane;
-use super::lock::replace_file;
+use super::folder::replace_file;
 use super::offline;
 use super::shared::{Shared, Snapshot};
 use super::told::Told;
 use super::{Options, view};
 use crate::admin::{Bind, Source};
-use crate::config::{self, Config, file::File};
+use crate::config::{self, Config, Gateway, file::File};
 use crate::net::{Interfaces, Net, Outcome};
 use crate::status::Origin;
 
@@ -31,6 +31,8 @@ pub struct Reconciler {
     binds: watch::Sender<Vec<Bind>>,
     told: Told,
     sweep_wanted: bool,
+    /// The network was brought in line at least once.
+    placed: bool,
 }
 
 /// What a pass leaves to be done.
@@ -69,6 +71,7 @@ impl Reconciler {
             binds,
             told: Told::default(),
             sweep_wanted: false,
+            placed: false,
         }
     }
 
@@ -121,15 +124,14 @@ impl Reconciler {
         let kept = File::from(config.as_ref())
             .to_yaml()
             .context("writing the configuration as text")
-            .and_then(|text| Ok(replace_file(&self.options.last_good, &text)?));
+            .and_then(|text| Ok(replace_file(&self.options.folder.last_good(), &text)?));
         if let Err(error) = kept {
-            let path = self.options.last_good.display();
-            warn!(%path, error = format!("{error:#}"), "cannot keep a copy of the last good file");
+            warn!(error = format!("{error:#}"), "cannot keep a copy of the last good file");
         }
     }
 
     fn fall_back(&mut self) {
-        match config::read(&self.options.last_good) {
+        match config::read(&self.options.folder.last_good()) {
             Ok(copy) => self.file.fall_back(copy),
             Err(config::Error::Read { source, .. }) if source.kind() == std::io::ErrorKind::NotFound => {}
             Err(error) => warn!(%error, "the copy of the last good file is not good either"),
@@ -161,6 +163,7 @@ impl Reconciler {
                 filled: findings.filled || snapshot.filled,
                 problems,
                 sweep: snapshot.sweep.clone(),
+                swept: snapshot.swept.clone(),
             };
         });
         complete
@@ -178,7 +181,7 @@ impl Reconciler {
     async fn steps(&mut self, config: &Config, findings: &mut Findings) -> Result<()> {
         let observed = self.net.observe().await?;
         findings.interfaces = Interfaces::new(&config.gateway, &observed);
-        self.listen(config, &findings.interfaces);
+        self.listen(&config.gateway, &findings.interfaces);
         self.told.interfaces(&view::interfaces(&config.gateway, &findings.interfaces));
 
         let applied = block_in_place(|| self.plane.apply(config, &findings.interfaces))?;
@@ -187,9 +190,12 @@ impl Reconciler {
         }
         findings.problems.extend(applied.problems);
         self.sweep_wanted |= applied.sweep;
-        if findings.interfaces.external.is_none() || findings.interfaces.cluster.is_none() {
+        let complete = findings.interfaces.external.is_some() && findings.interfaces.cluster.is_some();
+        // A VIP is claimed only once there is a way to its targets, and then kept: interfaces come back.
+        if !complete && !self.placed {
             return Ok(());
         }
+        self.placed = true;
         let Outcome { interfaces, done, failed, blocked } = self.net.reconcile(config).await?;
         for step in &done {
             info!(%step, "network");
@@ -197,16 +203,16 @@ impl Reconciler {
         findings.interfaces = interfaces;
         findings.problems.extend(blocked.iter().map(ToString::to_string));
         findings.problems.extend(failed.iter().map(ToString::to_string));
-        findings.filled = true;
+        findings.filled = complete;
         Ok(())
     }
 
-    fn listen(&self, config: &Config, interfaces: &Interfaces) {
+    fn listen(&self, gateway: &Gateway, interfaces: &Interfaces) {
         let cluster = interfaces.cluster.as_ref();
         let ifindex = cluster.and_then(|cluster| NonZeroU32::new(cluster.index));
         let addresses =
             cluster.into_iter().flat_map(|cluster| cluster.addresses.iter().map(ipnet::IpNet::addr));
-        let wanted = Bind::all(config.gateway.admin_port, ifindex, addresses);
+        let wanted = Bind::all(gateway.admin_port, ifindex, addresses);
         self.binds.send_if_modified(|binds| {
             let changed = *binds != wanted;
             *binds = wanted;
@@ -214,13 +220,25 @@ impl Reconciler {
         });
     }
 
-    /// Without any configuration, and without a copy of one: what an earlier daemon left goes on and is not touched.
+    /// Without any configuration, and without a copy of one: what an earlier daemon left goes on and is not touched. Probes are
+    /// answered where they would be by default, or the kubelet would restart a container that has nothing to gain from it.
     async fn wait_for_a_file(&mut self) -> bool {
-        let pinned = block_in_place(|| offline::status(&self.options.pins, None));
+        let gateway = Gateway::default();
+        let interfaces = match self.net.observe().await {
+            Ok(observed) => Interfaces::new(&gateway, &observed),
+            Err(error) => {
+                self.told.tell(&[error.to_string()]);
+                return false;
+            }
+        };
+        self.listen(&gateway, &interfaces);
         let refusal = self.file.refusal().map(|refusal| refusal.error.clone()).unwrap_or_default();
-        let unconfigured = match pinned {
-            Ok(pinned) if pinned.ready => None,
-            _ => Some(format!("there is no good configuration yet: {refusal}")),
+        let unconfigured = match block_in_place(|| offline::reader(&self.options.pins)) {
+            Ok(reader) => {
+                self.shared.read_from(reader);
+                None
+            }
+            Err(_nothing_pinned) => Some(format!("there is no good configuration yet: {refusal}")),
         };
         let mut problems = Vec::new();
         if unconfigured.is_none() {
@@ -230,6 +248,7 @@ impl Reconciler {
         self.told.tell(&problems);
         self.shared.update(|snapshot| {
             snapshot.config = self.file.status();
+            snapshot.interfaces = view::interfaces(&gateway, &interfaces);
             snapshot.filled = unconfigured.is_none();
             snapshot.unconfigured = unconfigured;
             snapshot.problems = problems;
@@ -258,10 +277,8 @@ impl Reconciler {
                 sweep.last_seconds = report.duration.as_secs_f64();
                 sweep.last_busy_seconds = report.busy.as_secs_f64();
                 sweep.last_at = Some(SystemTime::now());
-                sweep.flows = [("ipv4", report.v4.flows), ("ipv6", report.v6.flows)]
-                    .map(|(family, flows)| (family.to_owned(), flows))
-                    .into();
                 sweep.error = None;
+                snapshot.swept = Some(report.clone());
             });
         }
         Some(tick.wait)

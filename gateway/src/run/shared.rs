@@ -10,6 +10,7 @@ use super::readiness::{Facts, not_ready};
 use crate::admin::{Metrics, Source};
 use crate::config::Config;
 use crate::status::{ConfigFile, Interface, Process, Program, Status, Sweep, Vip};
+use crate::tables::sweep::Report;
 
 /// The daemon counts as hung when its loop has not come round for this long. Longer than any pass: netlink dumps of large
 /// tables and a full table's maps take seconds on a busy node. A restart costs no packet.
@@ -34,6 +35,8 @@ pub struct Snapshot {
     pub problems: Vec<String>,
     /// What the sweep has done.
     pub sweep: Sweep,
+    /// What its last pass found.
+    pub swept: Option<Report>,
 }
 
 /// The daemon's side of the admin server.
@@ -62,6 +65,7 @@ impl Shared {
             filled: false,
             problems: Vec::new(),
             sweep: Sweep::default(),
+            swept: None,
         };
         Self {
             gateway_id: options.pins.gateway().to_string(),
@@ -124,11 +128,8 @@ impl Source for Shared {
 
     fn status(&self) -> Status {
         let snapshot = self.snapshot();
-        let Reading { programs, services, mut flow_tables, drops, map_memory, problems } =
-            lock(&self.reader).read(snapshot.in_force.as_deref());
-        for table in &mut flow_tables {
-            table.entries = snapshot.sweep.flows.get(&table.family).copied().unwrap_or_default();
-        }
+        let Reading { programs, services, flow_tables, drops, map_memory, problems } =
+            lock(&self.reader).read(snapshot.in_force.as_deref(), snapshot.swept.as_ref());
         let not_ready = self.reasons(&snapshot, &programs);
         Status {
             version: env!("CARGO_PKG_VERSION").to_owned(),

@@ -1,11 +1,8 @@
 //! Removing all that Sluice made.
 
-use std::io;
-use std::path::Path;
-
 use anyhow::{Result, anyhow};
 
-use super::lock::Lock;
+use super::folder::{Lock, RuntimeFolder};
 use crate::bpf;
 use crate::bpf::pins::Pins;
 use crate::net::Net;
@@ -14,17 +11,17 @@ use crate::net::Net;
 ///
 /// # Errors
 /// A daemon runs, or something could not be removed; the rest is removed all the same.
-pub async fn cleanup(pins: &Pins, lock: &Path, last_good: &Path) -> Result<Vec<String>> {
-    let _lock = Lock::take(lock)?;
+pub async fn cleanup(pins: &Pins, folder: &RuntimeFolder) -> Result<Vec<String>> {
+    let _lock = Lock::take(folder).await?;
     let net = Net::open()?;
-    everything(&net, pins, last_good).await
+    everything(&net, pins, folder).await
 }
 
-/// Removes addresses, rules and routes, then programs and maps, then the copy of the last good file.
+/// Removes addresses, rules and routes, then programs and maps, then the runtime folder's files.
 ///
 /// Addresses go before programs: packets to a VIP that no program takes are answered by the pod's own stack, with a reset.
 /// A failure does not keep the rest from being removed; all are told.
-pub async fn everything(net: &Net, pins: &Pins, last_good: &Path) -> Result<Vec<String>> {
+pub async fn everything(net: &Net, pins: &Pins, folder: &RuntimeFolder) -> Result<Vec<String>> {
     let mut lines = Vec::new();
     let mut errors = Vec::new();
     match net.remove().await {
@@ -40,11 +37,8 @@ pub async fn everything(net: &Net, pins: &Pins, last_good: &Path) -> Result<Vec<
         Ok(()) => {}
         Err(error) => errors.push(format!("{:#}", anyhow::Error::from(error))),
     }
-    match std::fs::remove_file(last_good) {
-        Err(error) if error.kind() != io::ErrorKind::NotFound => {
-            errors.push(format!("removing {}: {error}", last_good.display()));
-        }
-        _ => {}
+    if let Err(error) = folder.remove_files() {
+        errors.push(format!("removing the files of the runtime folder: {error}"));
     }
     if errors.is_empty() {
         Ok(lines)

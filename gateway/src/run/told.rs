@@ -19,10 +19,10 @@ impl Told {
     pub fn tell(&mut self, problems: &[String]) {
         let now: BTreeSet<String> = problems.iter().cloned().collect();
         for problem in now.difference(&self.problems) {
-            warn!(problem, "problem");
+            warn!(problem, "not everything works");
         }
         for problem in self.problems.difference(&now) {
-            info!(problem, "no longer a problem");
+            info!(problem, "works again");
         }
         self.problems = now;
     }
