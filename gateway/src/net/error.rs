@@ -69,7 +69,7 @@ pub enum Cause {
     Exists,
     /// ENETUNREACH, EHOSTUNREACH: the next hop is no neighbour on this interface.
     Unreachable,
-    /// EACCES or EINVAL for an IPv6 address: IPv6 is switched off on this interface.
+    /// EACCES for an IPv6 address: IPv6 is switched off on this interface.
     Ipv6Disabled(Port),
     /// Anything else.
     Other(io::Error),
