@@ -55,7 +55,7 @@ impl Kernel {
         Ok(())
     }
 
-    /// Reads a whole list, and again if it changed meanwhile.
+    /// Reads a whole list, and again if it changed meanwhile. Of a family that the kernel does not have the list is empty.
     pub(super) async fn list(
         &self,
         what: &'static str,
@@ -80,6 +80,7 @@ impl Kernel {
             whole &= answer.header.flags & NLM_F_DUMP_INTR == 0;
             match answer.payload {
                 NetlinkPayload::InnerMessage(message) => list.push(message),
+                NetlinkPayload::Error(error) if error.raw_code() == -libc::EAFNOSUPPORT => {}
                 NetlinkPayload::Error(error) => return Err(error.to_io()),
                 NetlinkPayload::Overrun(_) => whole = false,
                 _ => {}

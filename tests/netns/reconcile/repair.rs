@@ -79,3 +79,21 @@ fn a_new_mtu_wakes_and_is_reported() {
     let outcome = pod.converge(&net, &seed());
     assert_eq!((outcome.interfaces.cluster.unwrap().mtu, outcome.done), (1300, vec![]));
 }
+
+#[test]
+fn a_new_default_route_of_the_cluster_moves_the_targets() {
+    let pod = Pod::new();
+    let net = pod.open();
+    pod.converge(&net, &dual_stack());
+    pod.settle(&net);
+    pod.set("route replace default via 10.16.0.254 dev eth0\n-6 route replace default via fe80::fe dev eth0");
+    pod.changed(&net);
+    let outcome = pod.converge(&net, &dual_stack());
+    let hops: Vec<String> = outcome.interfaces.cluster_gateways.iter().map(ToString::to_string).collect();
+    assert_eq!(hops, ["10.16.0.254", "fe80::fe"]);
+    assert_eq!(pod.ip("route show table 100")[1], "10.109.201.193 via 10.16.0.254 dev eth0");
+    assert_eq!(
+        pod.ip("-6 route show table 100")[1],
+        "fd00:96::c1 via fe80::fe dev eth0 metric 1024 pref medium"
+    );
+}
