@@ -73,6 +73,8 @@ pub struct Attached {
     pub updated: usize,
     /// Devices that do not exist (now). Call again when they appear.
     pub missing: Vec<String>,
+    /// What could not be taken away of what is no longer used. It does not stop the service.
+    pub leftovers: Vec<String>,
 }
 
 /// A device of this thread's network namespace.

@@ -68,8 +68,10 @@ impl DataPath {
     /// The first failure to attach; what is attached until then stays. A missing device is no error, see [`Attached`].
     pub fn attach(&self, devices: &Devices) -> Result<Attached, Error> {
         let Self { options: LoadOptions { pins, families, .. }, hook, .. } = self;
-        let result = attach::attach(pins, *families, devices, *hook)?;
-        retire::unused(pins, *families, devices, *hook)?;
+        let mut result = attach::attach(pins, *families, devices, *hook)?;
+        if let Err(error) = retire::unused(pins, *families, devices, *hook) {
+            result.leftovers = error.texts();
+        }
         Ok(result)
     }
 

@@ -116,6 +116,20 @@ impl Error {
         move |source| Self::Device { action, device, source }
     }
 
+    /// Each error with its causes.
+    pub(super) fn texts(&self) -> Vec<String> {
+        if let Self::Several(errors) = self {
+            return errors.iter().flat_map(Self::texts).collect();
+        }
+        let mut text = self.to_string();
+        let mut cause = std::error::Error::source(self);
+        while let Some(error) = cause {
+            text = format!("{text}: {error}");
+            cause = error.source();
+        }
+        vec![text]
+    }
+
     /// One error for all of `errors`, if there are any.
     pub(super) fn collect(mut errors: Vec<Self>) -> Result<(), Self> {
         match errors.len() {
@@ -128,14 +142,5 @@ impl Error {
 
 /// The errors with their causes, separated by semicolons: a list has no single source.
 fn list(errors: &[Error]) -> String {
-    let with_causes = |error: &Error| {
-        let mut text = error.to_string();
-        let mut cause = std::error::Error::source(error);
-        while let Some(error) = cause {
-            text = format!("{text}: {error}");
-            cause = error.source();
-        }
-        text
-    };
-    errors.iter().map(with_causes).collect::<Vec<_>>().join("; ")
+    errors.iter().flat_map(Error::texts).collect::<Vec<_>>().join("; ")
 }

@@ -14,6 +14,8 @@
 
 use std::{fs::File, os::unix::fs::MetadataExt as _, path::Path};
 
+use tracing::warn;
+
 use super::{error::Error, fdinfo, load::pin_over, sys};
 
 /// Name of the pin.
@@ -49,8 +51,16 @@ pub(super) fn mark(dir: &Path) -> Result<(), Error> {
     const NETNS: &str = "/proc/thread-self/ns/net";
     let failed = |source| Error::Pin { action: "make", path: dir.join(NAME), source };
     let netns = File::open(NETNS).map_err(failed)?;
-    if of(dir)? == Namespace::Alive(netns.metadata().map_err(failed)?.ino()) {
-        return Ok(());
+    match of(dir)? {
+        Namespace::Alive(inode) if inode == netns.metadata().map_err(failed)?.ino() => return Ok(()),
+        // A pod whose sandbox is made anew keeps its UID, and the old namespace may linger; two gateways with one id that run
+        // side by side would take the pins from each other.
+        Namespace::Alive(_) => warn!(
+            folder = %dir.display(),
+            "taking over the pins of a gateway with the same id in another network namespace that still exists: if it is still \
+             in use, give each gateway an id of its own"
+        ),
+        Namespace::Dead | Namespace::Unknown => {}
     }
     let link = sys::link_to_netns(&netns).map_err(failed)?;
     pin_over(&dir.join(NAME), |path| sys::pin(&link, path))

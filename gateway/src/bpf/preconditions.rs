@@ -63,13 +63,17 @@ pub fn check(bpffs: &Path) -> Result<(), Unmet> {
 
 fn check_kernel() -> Result<(), Unmet> {
     let found = KernelVersion::current().map_err(|error| Unmet::KernelUnknown(error.to_string()))?;
-    let (major, minor) = MINIMUM_KERNEL;
-    if found >= KernelVersion::new(major, minor, 0) {
+    if is_new_enough(found) {
         return Ok(());
     }
     let release =
         std::fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_else(|_| format!("{found:?}"));
     Err(Unmet::Kernel { found: release.trim().to_owned() })
+}
+
+fn is_new_enough(found: KernelVersion) -> bool {
+    let (major, minor) = MINIMUM_KERNEL;
+    found >= KernelVersion::new(major, minor, 0)
 }
 
 fn check_capabilities() -> Result<(), Unmet> {
@@ -93,6 +97,19 @@ fn check_bpffs(path: &Path) -> Result<(), Unmet> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_kernel_older_than_the_minimum_is_refused_with_the_reasons() {
+        for (version, accepted) in
+            [((5, 10), false), ((6, 0), false), ((6, 1), true), ((6, 12), true), ((7, 0), true)]
+        {
+            assert_eq!(is_new_enough(KernelVersion::new(version.0, version.1, 9)), accepted, "{version:?}");
+        }
+        let error = Unmet::Kernel { found: "5.10.0-30-amd64".to_owned() }.to_string();
+        for part in ["5.10.0-30-amd64", "6.1 or newer", "compare-and-swap", "5.12"] {
+            assert!(error.contains(part), "{error}");
+        }
+    }
 
     #[test]
     fn each_missing_capability_is_named_with_its_purpose() {

@@ -8,7 +8,7 @@ mod upgrade;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU32, Ordering};
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use aya::maps::MapInfo;
 use aya::programs::{ProgramInfo, TcAttachType};
 use sluice_gateway::bpf::{
@@ -92,7 +92,9 @@ impl Pod {
     }
 
     fn attach(&self, data_path: &DataPath) -> Result<Attached> {
-        self.netns.run(|| Ok(data_path.attach(&devices())?))
+        let attached = self.netns.run(|| Ok(data_path.attach(&devices())?))?;
+        ensure!(attached.leftovers.is_empty(), "{:?}", attached.leftovers);
+        Ok(attached)
     }
 
     /// What a loader does at its start, without filling the maps.

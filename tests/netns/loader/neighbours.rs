@@ -151,21 +151,19 @@ fn a_dead_sibling_is_removed_and_a_living_one_kept() -> Result<()> {
 
 #[test]
 fn a_hundred_namespaces_leak_no_map() -> Result<()> {
-    for hook in HOOKS {
-        let bpffs = Bpffs::new()?;
-        let mut maps = Vec::new();
-        for round in 0..100 {
-            let pod = Pod::new(&bpffs, &format!("round-{round}"), hook)?;
-            pod.start(V4)?;
-            maps.extend(pod.map_ids(V4)?);
-        }
-        let last = Pod::new(&bpffs, "last", hook)?;
-        last.start(V4)?;
-        maps_are_gone(&maps)?;
-        assert_eq!(maps.len(), 1000);
-        last.cleanup()?;
-        assert_eq!(bpffs.contents()?, [""; 0]);
+    let bpffs = Bpffs::new()?;
+    let mut maps = Vec::new();
+    for round in 0..100 {
+        let pod = Pod::new(&bpffs, &format!("round-{round}"), HOOKS[round % 2])?;
+        pod.start(V4)?;
+        maps.extend(pod.map_ids(V4)?);
     }
+    assert_eq!(maps.len(), 1000);
+    let last = Pod::new(&bpffs, "last", Hook::Tcx)?;
+    last.start(V4)?;
+    maps_are_gone(&maps)?;
+    last.cleanup()?;
+    assert_eq!(bpffs.contents()?, [""; 0]);
     Ok(())
 }
 

@@ -69,7 +69,7 @@ fn another_hook_takes_the_place_of_the_former() -> Result<()> {
 /// Every packet that the device received was seen by exactly one version of the program.
 #[test]
 fn no_packet_meets_no_program_while_they_are_replaced() -> Result<()> {
-    const ROUNDS: usize = 30;
+    const ROUNDS: usize = 15;
     let _statistics = aya::sys::enable_stats(aya::sys::Stats::RunTime)?;
     for hook in HOOKS {
         let bpffs = Bpffs::new()?;
