@@ -1,6 +1,8 @@
 //! Shared parts of the test rungs: topology, peers, packet builders, the oracle.
 
 pub mod addresses;
+#[cfg(test)]
+mod fuzz_corpus;
 pub mod gateway;
 pub mod kube_proxy;
 pub mod netns;
