@@ -5,3 +5,4 @@
 mod loader;
 mod oracle;
 mod reconcile;
+mod tables;
