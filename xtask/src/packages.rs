@@ -125,7 +125,7 @@ pub fn ensure(packages: &[Package]) -> Result<()> {
         return Ok(());
     }
     let names: Vec<&str> = missing.iter().map(|package| package.name).collect();
-    let list: String = missing.iter().map(|p| format!("\n  {:18} {}", p.name, p.purpose)).collect();
+    let list: String = missing.iter().map(|p| format!("\n  {:22} {}", p.name, p.purpose)).collect();
     if !has_apt() {
         let files: Vec<&str> = missing.iter().map(|package| package.file).collect();
         bail!(

@@ -47,7 +47,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         }
         packages::ensure(group.packages())?;
         for package in group.packages() {
-            ui::ok(&format!("{:18} {}", package.name, package.purpose));
+            ui::ok(&format!("{:22} {}", package.name, package.purpose));
         }
     }
     ui::next(&[("cargo xtask test", "build, lint and run every rung of tests (root)")]);
