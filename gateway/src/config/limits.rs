@@ -5,9 +5,11 @@ use std::ops::RangeInclusive;
 
 /// Largest gateway file in bytes: what fits into a ConfigMap.
 pub const MAX_FILE_BYTES: usize = 1 << 20;
-/// Most pairs of VIP and port over all services: the slots of the `service_stats` map, of which the first stays unused.
+/// Most ports over all services: the slots of the `service_stats` map, of which the first stays unused.
 pub const MAX_SERVICE_PORTS: usize = 4_095;
-/// Most source ranges of one family, counted once for each VIP and port that they guard: the `ranges` maps.
+/// Most pairs of VIP and port of one family over all services: the `services` maps.
+pub const MAX_VIP_PORTS: usize = 4_096;
+/// Most source ranges of one family, counted once for each port that they guard: the `ranges` maps.
 pub const MAX_RANGES: usize = 65_536;
 /// Flows per family unless the file says otherwise.
 pub const DEFAULT_MAX_FLOWS: u32 = 262_144;
@@ -39,6 +41,7 @@ mod tests {
     #[test]
     fn limits_are_those_of_the_maps() {
         assert_eq!(MAX_SERVICE_PORTS, maps::MAX_SERVICES as usize - 1);
+        assert_eq!(MAX_VIP_PORTS, maps::MAX_SERVICES as usize);
         assert_eq!(MAX_RANGES, maps::MAX_RANGES as usize);
         assert_eq!(DEFAULT_MAX_FLOWS, maps::DEFAULT_MAX_FLOWS);
     }
@@ -46,8 +49,8 @@ mod tests {
     /// Every VIP and port takes one slot of `targets` today, and as many again while an edit drains the old ones: there is no
     /// limit of targets to check.
     #[test]
-    fn targets_cannot_run_out_before_service_ports() {
-        assert!(maps::MAX_TARGETS as usize > 2 * MAX_SERVICE_PORTS);
+    fn targets_cannot_run_out_before_pairs() {
+        assert!(maps::MAX_TARGETS as usize > 2 * MAX_VIP_PORTS);
     }
 
     #[test]

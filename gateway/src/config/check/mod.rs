@@ -2,17 +2,16 @@
 
 mod gateway;
 mod service;
+mod totals;
 
 use std::collections::HashMap;
 use std::fmt::Display;
 use std::net::IpAddr;
 
-use ipnet::IpNet;
-
+use super::address;
 use super::error::Problem;
 use super::file::File;
 use super::model::{Config, Protocol, Service, Vip};
-use super::{address, limits};
 
 /// Checks `file`.
 ///
@@ -40,7 +39,7 @@ fn between_services(faults: &mut Faults, services: &[Service]) {
     let mut names: HashMap<&str, Path> = HashMap::new();
     let mut vips: HashMap<IpAddr, (Vip, Path)> = HashMap::new();
     let mut ports: HashMap<(IpAddr, u16, Protocol), Path> = HashMap::new();
-    let mut ranges = Ranges::default();
+    let mut totals = totals::Totals::default();
     for (index, service) in services.iter().enumerate() {
         let at = Path::root("services").item(index);
         if let Some(first) = names.insert(&service.name, at.clone()) {
@@ -79,44 +78,7 @@ fn between_services(faults: &mut Faults, services: &[Service]) {
                 }
             }
         }
-        ranges.add(faults, &at, service);
-    }
-    if ports.len() > limits::MAX_SERVICE_PORTS {
-        faults.add(
-            &Path::root("services"),
-            format!("{} pairs of VIP and port", ports.len()),
-            format!("serve at most {} from one gateway", limits::MAX_SERVICE_PORTS),
-        );
-    }
-}
-
-/// Entries that source ranges take in the maps of each family.
-#[derive(Default)]
-struct Ranges {
-    v4: usize,
-    v6: usize,
-}
-
-impl Ranges {
-    fn add(&mut self, faults: &mut Faults, at: &Path, service: &Service) {
-        let is_v4 = |net: &&IpNet| net.addr().is_ipv4();
-        let v4_vips = service.vips.iter().filter(|vip| vip.address.addr().is_ipv4()).count();
-        let v4_ranges = service.source_ranges.iter().filter(is_v4).count();
-        let before = (self.v4, self.v6);
-        self.v4 += v4_ranges * v4_vips * service.ports.len();
-        self.v6 +=
-            (service.source_ranges.len() - v4_ranges) * (service.vips.len() - v4_vips) * service.ports.len();
-        for (family, before, now) in [("IPv4", before.0, self.v4), ("IPv6", before.1, self.v6)] {
-            if before <= limits::MAX_RANGES && now > limits::MAX_RANGES {
-                faults.add(
-                    &at.field("sourceRanges"),
-                    format!(
-                        "from here on the {family} ranges, counted once for each VIP and port, are {now}"
-                    ),
-                    format!("merge networks so that they are at most {}", limits::MAX_RANGES),
-                );
-            }
-        }
+        totals.add(faults, &at, service);
     }
 }
 

@@ -454,32 +454,48 @@ fn all_problems_of_a_file_are_reported_at_once() {
     assert_eq!(first, "gateway.yaml: line 4: gateway.table: 0 is out of bounds: use a number from 1 to 252");
 }
 
+/// A service with `vips`, `ports` ports from 1 on, and `ranges` source ranges.
+fn large(name: usize, vips: &[&str], ports: usize, ranges: usize) -> String {
+    let v6 = vips[0].contains(':');
+    let list = |items: Vec<String>| format!("[{}]", items.join(", "));
+    let targets = if v6 { "['fd00:109::1']" } else { "[10.109.0.1]" };
+    let vips = list(vips.iter().map(|vip| format!("{{address: '{vip}'}}")).collect());
+    let ports = list((1..=ports).map(|port| format!("{{port: {port}}}")).collect());
+    let range = |n: usize| {
+        if v6 { format!("'2001:db8:{n:x}::/48'") } else { format!("10.{}.{}.0/24", n / 256, n % 256) }
+    };
+    let ranges = list((0..ranges).map(range).collect());
+    format!("- {{name: s{name}, vips: {vips}, targets: {targets}, ports: {ports}, sourceRanges: {ranges}}}\n")
+}
+
 #[test]
 fn limits_of_the_maps() {
-    let service = |name: usize, ports: std::ops::Range<usize>, ranges: usize| {
-        let ports: String = ports.map(|port| format!("  - port: {}\n", port + 1)).collect();
-        let ranges: String = (0..ranges).map(|n| format!("  - 10.{}.{}.0/24\n", n / 256, n % 256)).collect();
-        let ranges = if ranges.is_empty() {
-            "  sourceRanges: []\n".to_owned()
-        } else {
-            format!("  sourceRanges:\n{ranges}")
-        };
-        format!(
-            "- name: s{name}\n  vips:\n  - address: 172.18.0.{name}/16\n  targets: [10.0.0.1]\n  ports:\n{ports}{ranges}"
-        )
-    };
     let file = |services: &[String]| format!("version: 1\nservices:\n{}", services.concat());
-    config(&file(&[service(1, 0..4_000, 0), service(2, 0..95, 0)]));
-    let [problem] = &problems(&file(&[service(1, 0..4_000, 0), service(2, 0..96, 0)]))[..] else { panic!() };
-    assert_eq!((problem.line, problem.field.as_str()), (Some(2), "services"));
-    assert!(problem.fault.contains("4096 pairs") && problem.fix.contains("4095"), "{problem}");
-
-    config(&file(&[service(1, 0..16, 4_000), service(2, 0..1, 1_536)]));
-    let [problem] = &problems(&file(&[service(1, 0..16, 4_000), service(2, 0..1, 1_537)]))[..] else {
-        panic!()
+    let refused = |services: &[String], line, field, fault: &str, fix: &str| {
+        let problems = problems(&file(services));
+        let [problem] = problems.as_slice() else { panic!("{problems:#?}") };
+        assert_eq!((problem.line, problem.field.as_str()), (Some(line), field), "{problem}");
+        assert!(problem.fault.contains(fault) && problem.fix.contains(fix), "{problem}");
     };
-    assert_eq!(problem.field, "services[1].sourceRanges");
-    assert!(problem.fault.contains("65537") && problem.fix.contains("65536"), "{problem}");
+    let (one, two, three) = (&["172.18.0.1/16"][..], &["172.18.0.2/16"][..], &["fd00::3/64"][..]);
+    let both = &["172.18.0.3/16", "172.18.0.4/16"][..];
+
+    config(&file(&[large(1, one, 4_000, 0), large(2, three, 95, 0)]));
+    refused(&[large(1, one, 4_000, 0), large(2, three, 96, 0)], 4, "services[1].ports", "4096 ports", "4095");
+
+    config(&file(&[large(1, both, 2_048, 0)]));
+    refused(&[large(1, both, 2_049, 0)], 3, "services[0].vips", "4098 pairs of IPv4 VIP and port", "4096");
+
+    config(&file(&[large(1, one, 16, 4_000), large(2, two, 1, 1_536), large(3, three, 16, 4_096)]));
+    let field = "services[1].sourceRanges";
+    refused(
+        &[large(1, one, 16, 4_000), large(2, two, 1, 1_537)],
+        4,
+        field,
+        "65537 IPv4 source ranges",
+        "65536",
+    );
+    refused(&[large(1, three, 16, 4_096), large(2, &["fd00::4/64"], 1, 1)], 4, field, "65537 IPv6", "65536");
 }
 
 #[test]
