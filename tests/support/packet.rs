@@ -17,6 +17,9 @@ pub fn internet_checksum(parts: &[&[u8]]) -> u16 {
     !(sum as u16)
 }
 
+/// Next header of an IPv6 fragment header (RFC 8200).
+const V6_FRAGMENT: u8 = 44;
+
 /// Whether a transport checksum could be checked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Checksum {
@@ -84,8 +87,21 @@ impl Inner {
                 }
                 _ => return None,
             };
-        let transport = packet.get(header.len()..)?;
+        let mut transport = packet.get(header.len()..)?;
+        let (mut protocol, mut whole) = (protocol, true);
+        if let (V6_FRAGMENT, Some((&[next, _, high, low, ..], rest))) =
+            (protocol, transport.split_first_chunk::<8>())
+        {
+            (protocol, transport) = (next, rest);
+            // Offset and "more fragments".
+            whole = u16::from_be_bytes([high, low]) & !6 == 0;
+        }
         let (&[a, b, c, d], _) = transport.split_first_chunk::<4>()?;
+        let checksum = if whole {
+            transport_checksum(protocol, source, destination, transport, length - header.len())
+        } else {
+            Checksum::Unknown
+        };
         Some(Self {
             source: SocketAddr::new(source, u16::from_be_bytes([a, b])),
             destination: SocketAddr::new(destination, u16::from_be_bytes([c, d])),
@@ -94,7 +110,7 @@ impl Inner {
             length,
             quoted: packet.len(),
             header_checksum: header.len() == 40 || internet_checksum(&[header]) == 0,
-            checksum: transport_checksum(protocol, source, destination, transport, length - header.len()),
+            checksum,
         })
     }
 }
@@ -229,11 +245,9 @@ fn v6_fragment(
     more: bool,
     part: &[u8],
 ) -> Vec<u8> {
-    /// Next header of a fragment header (RFC 8200).
-    const FRAGMENT: u8 = 44;
     let mut packet = vec![0x60, 0, 0, 0];
     packet.extend_from_slice(&((8 + part.len()) as u16).to_be_bytes());
-    packet.extend_from_slice(&[FRAGMENT, 64]);
+    packet.extend_from_slice(&[V6_FRAGMENT, 64]);
     packet.extend_from_slice(&source.octets());
     packet.extend_from_slice(&destination.octets());
     packet.extend_from_slice(&[protocol, 0]);

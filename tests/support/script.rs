@@ -97,6 +97,8 @@ pub enum Extent {
     Everything,
     /// What depends on the links' MTUs.
     Sizes,
+    /// What the gateway itself answers.
+    Answers,
 }
 
 /// Runs the script.
@@ -120,6 +122,7 @@ pub fn run(topology: &Topology, extent: Extent) -> Result<Record> {
             let done = match extent {
                 Extent::Everything => run.everything(),
                 Extent::Sizes => run.sizes(),
+                Extent::Answers => run.answers(),
             };
             done.with_context(|| format!("{} from the {} client", family.name(), place.name()))?;
         }
@@ -158,7 +161,15 @@ impl Run<'_> {
     fn sizes(&mut self) -> Result<()> {
         self.tcp_handshake()?;
         self.tcp_transfers()?;
+        self.forget_path_mtus()?;
         self.udp_sizes()
+    }
+
+    fn answers(&mut self) -> Result<()> {
+        self.ping()?;
+        self.tcp_refusals()?;
+        self.traceroute()?;
+        self.path_mtu()
     }
 
     fn begin(&mut self, case: &str) {
@@ -303,10 +314,8 @@ impl Run<'_> {
         self.note("errors' TTL", errors.iter().map(|e| e.ttl).collect::<Vec<_>>());
         self.note("errors' checksums", errors.iter().all(|e| e.checksum));
         let inner: Vec<_> = errors.iter().filter_map(|e| e.inner.as_ref()).collect();
-        self.note(
-            "inner",
-            inner.iter().map(|i| (i.source, i.destination, i.protocol, i.length)).collect::<Vec<_>>(),
-        );
+        self.note("inner", inner.iter().map(|i| (i.source, i.destination, i.protocol)).collect::<Vec<_>>());
+        self.note("inner length", inner.iter().map(|i| i.length).collect::<Vec<_>>());
         self.note("inner TTL", inner.iter().map(|i| i.ttl).collect::<Vec<_>>());
         self.note("inner quoted", inner.iter().map(|i| i.quoted).collect::<Vec<_>>());
         self.note("inner header checksums", inner.iter().all(|i| i.header_checksum));
@@ -378,6 +387,19 @@ impl Run<'_> {
             server.set_dont_fragment(false)?;
         }
         Ok(())
+    }
+
+    /// What a client learns from a datagram that does not fit into the cluster's network.
+    fn path_mtu(&mut self) -> Result<()> {
+        self.begin("path MTU");
+        let mut client = self.udp(UDP)?;
+        client.set_dont_fragment(true)?;
+        let data = vec![1; 1450 - self.family.header()];
+        let (outcome, errors) = client.exchange(&data, LOST)?;
+        self.note_exchange(&outcome, &errors, &data);
+        let mtu = client.path_mtu();
+        self.note("path MTU", mtu.map_err(|error| error.kind()));
+        self.forget_path_mtus()
     }
 
     fn sized_exchange(

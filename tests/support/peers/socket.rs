@@ -45,6 +45,39 @@ pub fn get(socket: &impl AsRawFd, level: libc::c_int, name: libc::c_int) -> io::
     if result == 0 { Ok(value) } else { Err(io::Error::last_os_error()) }
 }
 
+/// Ends a TCP connection at once, with a RST.
+pub fn disconnect(socket: &impl AsRawFd) -> io::Result<()> {
+    // SAFETY: an all-zero sockaddr is a valid one, of the family AF_UNSPEC.
+    let nobody: libc::sockaddr = unsafe { std::mem::zeroed() };
+    // SAFETY: the pointer is valid for the call and the length is that of what it points to.
+    let result = unsafe {
+        libc::connect(
+            socket.as_raw_fd(),
+            std::ptr::from_ref(&nobody),
+            size_of::<libc::sockaddr>() as libc::socklen_t,
+        )
+    };
+    if result == 0 { Ok(()) } else { Err(io::Error::last_os_error()) }
+}
+
+/// What the kernel knows of a TCP connection.
+pub fn tcp_info(socket: &impl AsRawFd) -> io::Result<libc::tcp_info> {
+    // SAFETY: plain numbers, for which zero is a value.
+    let mut info: libc::tcp_info = unsafe { std::mem::zeroed() };
+    let mut length = size_of::<libc::tcp_info>() as libc::socklen_t;
+    // SAFETY: both pointers are valid for the call, and `length` is the size of `info`.
+    let result = unsafe {
+        libc::getsockopt(
+            socket.as_raw_fd(),
+            libc::IPPROTO_TCP,
+            libc::TCP_INFO,
+            std::ptr::from_mut(&mut info).cast(),
+            std::ptr::from_mut(&mut length),
+        )
+    };
+    if result == 0 { Ok(info) } else { Err(io::Error::last_os_error()) }
+}
+
 /// Sets the TTL or hop limit of what the socket sends.
 pub fn set_ttl(socket: &impl AsRawFd, family: Family, ttl: u8) -> io::Result<()> {
     match family {

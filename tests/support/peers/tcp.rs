@@ -5,13 +5,13 @@ use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use socket2::{Domain, SockRef, Socket, Type};
+use socket2::{Domain, Socket, Type};
 
 use super::socket;
 use super::stream::{self, Hash, Pattern};
 use crate::addresses::Family;
 use crate::netns::Netns;
-use crate::wait::PATIENCE;
+use crate::wait::{self, PATIENCE};
 
 /// The hash of `count` bytes as servers send them and clients upload them.
 pub fn pattern_hash(count: u64) -> Hash {
@@ -22,6 +22,9 @@ fn open(netns: &Netns, to: SocketAddr) -> io::Result<Socket> {
     let _inside = netns.enter().map_err(io::Error::other)?;
     Socket::new(Domain::for_address(to), Type::STREAM.cloexec(), None)
 }
+
+/// State of a closed connection (net/tcp_states.h).
+const TCP_CLOSE: u8 = 7;
 
 /// A connection to a [`super::TcpServer`].
 #[derive(Debug)]
@@ -92,6 +95,11 @@ impl Client {
     /// The socket.
     pub const fn stream(&self) -> &TcpStream {
         &self.stream
+    }
+
+    /// Segments that had to be sent again.
+    pub fn retransmissions(&self) -> io::Result<u32> {
+        Ok(socket::tcp_info(&self.stream)?.tcpi_total_retrans)
     }
 
     /// How long reads and writes may take.
@@ -166,15 +174,17 @@ impl Client {
         let mut rest = Vec::new();
         self.stream.read_to_end(&mut rest).context("waiting for the end")?;
         ensure!(rest.is_empty(), "bytes after the end");
-        Ok(())
+        self.stream.shutdown(Shutdown::Both).context("closing too")?;
+        wait::until("the connection's end", PATIENCE, || {
+            Ok((socket::tcp_info(&self.stream)?.tcpi_state == TCP_CLOSE).then_some(()))
+        })
     }
 
     /// Ends the connection with a RST; where the server sends it, waits until it arrives.
     pub fn reset(mut self, reset: Reset) -> Result<()> {
         match reset {
-            Reset::ByClient => {
-                SockRef::from(&self.stream).set_linger(Some(Duration::ZERO)).context("setting linger")
-            }
+            // Not by closing with a linger of zero: a process that another test is just starting has a copy of the socket.
+            Reset::ByClient => socket::disconnect(&self.stream).context("disconnecting"),
             Reset::ByServer => {
                 self.stream.write_all(&stream::opening(stream::RESET, 0)).context("asking for a reset")?;
                 match self.stream.read(&mut [0]) {
