@@ -49,7 +49,6 @@ fn plan() -> Result<()> {
         println!("@sluice begin {name}");
         let status = Command::new(program)
             .args(words)
-            .env("RUST_BACKTRACE", "1")
             .env("PATH", "/bin")
             .status()
             .with_context(|| format!("starting {program}"))?;
