@@ -144,6 +144,11 @@ fn pseudo_header(protocol: u8, source: IpAddr, destination: IpAddr, length: usiz
     pseudo
 }
 
+/// Whether an ICMPv6 message has the right checksum.
+pub fn icmp_v6_is_right(source: IpAddr, destination: IpAddr, message: &[u8]) -> bool {
+    internet_checksum(&[&pseudo_header(58, source, destination, message.len()), message]) == 0
+}
+
 /// The MSS option of a TCP header.
 pub fn mss(tcp: &[u8]) -> Option<u16> {
     let mut options = tcp.get(20..usize::from(tcp.get(12)? >> 4) * 4)?;

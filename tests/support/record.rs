@@ -36,7 +36,7 @@ impl Record {
 }
 
 /// A difference that `docs/netfilter-differences.md` describes.
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Debug)]
 pub struct Allowed {
     /// The heading in the document, as an anchor.
     pub anchor: &'static str,

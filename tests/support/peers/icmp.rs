@@ -12,7 +12,7 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::socket;
 use crate::addresses::Family;
 use crate::netns::Netns;
-use crate::packet::{Inner, internet_checksum};
+use crate::packet::{Inner, icmp_v6_is_right, internet_checksum};
 use crate::wait;
 
 /// An ICMP error that a host received.
@@ -28,7 +28,7 @@ pub struct IcmpSeen {
     pub code: u8,
     /// The second word: the MTU of "fragmentation needed" and "packet too big".
     pub info: u32,
-    /// Whether its checksum was right. ICMPv6: the kernel has dropped it if not.
+    /// Whether its checksum was right.
     pub checksum: bool,
     /// The packet that it is about.
     pub inner: Option<Inner>,
@@ -107,14 +107,20 @@ fn parse(family: Family, from: IpAddr, ttl: Option<i32>, body: &[u8]) -> Option<
     if !is_error {
         return None;
     }
+    let inner = Inner::parse(quoted);
     Some(IcmpSeen {
         from,
         ttl,
         kind,
         code,
         info: u32::from_be_bytes([a, b, c, d]),
-        checksum: family == Family::V6 || internet_checksum(&[body]) == 0,
-        inner: Inner::parse(quoted),
+        checksum: match (family, &inner) {
+            (Family::V4, _) => internet_checksum(&[body]) == 0,
+            // It is about a packet of the host that received it.
+            (Family::V6, Some(inner)) => icmp_v6_is_right(from, inner.source.ip(), body),
+            (Family::V6, None) => false,
+        },
+        inner,
     })
 }
 
