@@ -4,13 +4,15 @@
 //! Addresses and durations are strings here, so that checking can report every fault with its field and its fix.
 //! The descriptions below become those of `docs/gateway.schema.json`.
 
-use std::net::IpAddr;
-
-use ipnet::IpNet;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::{Config, Protocol, duration, limits, model};
+
+// Patterns of the schema: coarse, for editors. The reader's own checks are exact.
+const ADDRESS: &str = "^[0-9A-Fa-f:.]+$";
+const NETWORK: &str = "^[0-9A-Fa-f:.]+/[0-9]{1,3}$";
+const NAME: &str = "^[A-Za-z0-9._/-]+$";
 
 /// Configuration of one Sluice gateway.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -40,7 +42,7 @@ pub struct Gateway {
     pub cluster_interface: Option<String>,
     /// Next hops on the cluster interface, at most one of each family; default: the cluster interface's default route.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 2), with = "Vec<IpAddr>")]
+    #[schemars(length(max = 2), inner(regex(pattern = ADDRESS)))]
     pub cluster_gateways: Vec<String>,
     /// Routing table for the gateway's own routes; default 100.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -102,24 +104,24 @@ pub struct Timeouts {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Service {
     /// Name, unique in the file: `<namespace>/<name>` of the Kubernetes Service.
-    #[schemars(length(min = 1, max = limits::MAX_SERVICE_NAME), regex(pattern = "^[A-Za-z0-9._/-]+$"))]
+    #[schemars(length(min = 1, max = limits::MAX_SERVICE_NAME), regex(pattern = NAME))]
     pub name: String,
     /// Addresses that clients use.
     #[schemars(length(min = 1))]
     pub vips: Vec<Vip>,
     /// Where packets go, one address for each family of the VIPs: in Kubernetes, the Service's ClusterIPs.
-    #[schemars(length(min = 1, max = 2), with = "Vec<IpAddr>")]
+    #[schemars(length(min = 1, max = 2), inner(regex(pattern = ADDRESS)))]
     pub targets: Vec<String>,
     /// Ports that are served.
     #[schemars(length(min = 1))]
     pub ports: Vec<Port>,
     /// Source addresses that targets see, at most one of each family; default: the cluster interface's own address.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(length(max = 2), with = "Vec<IpAddr>")]
+    #[schemars(length(max = 2), inner(regex(pattern = ADDRESS)))]
     pub snat: Vec<String>,
     /// Networks of the clients that may connect, as `203.0.113.0/24`; none: everybody may.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    #[schemars(with = "Vec<IpNet>")]
+    #[schemars(inner(regex(pattern = NETWORK)))]
     pub source_ranges: Vec<String>,
 }
 
@@ -128,11 +130,11 @@ pub struct Service {
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
 pub struct Vip {
     /// The address with the prefix length of its subnet, as `172.18.0.18/16`.
-    #[schemars(with = "IpNet")]
+    #[schemars(regex(pattern = NETWORK))]
     pub address: String,
     /// The subnet's router; without one only clients inside the subnet are answered.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Option<IpAddr>")]
+    #[schemars(regex(pattern = ADDRESS))]
     pub gateway: Option<String>,
 }
 
@@ -142,7 +144,7 @@ pub struct Vip {
 pub struct Port {
     /// Name, for people.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = limits::MAX_PORT_NAME), regex(pattern = "^[A-Za-z0-9._/-]+$"))]
+    #[schemars(length(min = 1, max = limits::MAX_PORT_NAME), regex(pattern = NAME))]
     pub name: Option<String>,
     /// Transport protocol; default `TCP`.
     #[serde(default)]

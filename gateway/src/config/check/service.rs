@@ -193,8 +193,7 @@ fn source_ranges(faults: &mut Faults, at: &Path, texts: &[String], vips: &[Vip])
     let mut seen = std::collections::HashSet::new();
     for (index, text) in texts.iter().enumerate() {
         let at = at.item(index);
-        // Kubernetes, too, ignores spaces around the networks of loadBalancerSourceRanges.
-        let Ok(range) = text.trim().parse::<IpNet>() else {
+        let Ok(range) = text.parse::<IpNet>() else {
             faults.add(&at, format!("`{text}` is not a network"), "write a network such as 203.0.113.0/24");
             continue;
         };

@@ -1,5 +1,6 @@
 //! What a gateway file may say, what is refused, and in which words.
 
+mod documentation;
 mod refusals;
 mod roundtrip;
 
@@ -70,7 +71,7 @@ fn flows_are_rounded_up_to_a_power_of_two() {
 
 #[test]
 fn repeated_source_ranges_count_once() {
-    let text = format!("{MINIMAL}  sourceRanges: [10.0.0.0/8, ' 10.0.0.0/8 ', 192.0.2.0/24]\n");
+    let text = format!("{MINIMAL}  sourceRanges: [10.0.0.0/8, 192.0.2.0/24, 10.0.0.0/8]\n");
     let ranges = parse("f", &text).unwrap().services.remove(0).source_ranges;
     assert_eq!(ranges, ["10.0.0.0/8".parse().unwrap(), "192.0.2.0/24".parse::<ipnet::IpNet>().unwrap()]);
 }
