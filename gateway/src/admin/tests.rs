@@ -2,72 +2,12 @@
 
 use std::num::NonZeroU32;
 use std::sync::{Arc, Mutex};
-use std::time::SystemTime;
 
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::watch;
 
 use super::*;
-use crate::status::{
-    ConfigFile, Counters, Drop, FlowTable, Interface, Origin, Process, Program, Refusal, Role, ServicePort,
-    Sweep, Vip,
-};
-
-fn sample() -> Status {
-    Status {
-        version: "1.2.3".into(),
-        gateway_id: "gw".into(),
-        process: Some(Process { pid: 7, started_at: SystemTime::UNIX_EPOCH }),
-        ready: true,
-        not_ready: vec![],
-        config: Some(ConfigFile {
-            path: "/etc/sluice/gateway.yaml".into(),
-            generation: 4,
-            origin: Origin::File,
-            applied_at: Some(SystemTime::UNIX_EPOCH),
-            last_reload_successful: false,
-            rejections: 1,
-            refusal: Some(Refusal { at: SystemTime::UNIX_EPOCH, error: "line 3: port: 0 is no port".into() }),
-        }),
-        interfaces: vec![Interface {
-            role: Role::External,
-            name: "net1".into(),
-            ifindex: Some(4),
-            up: true,
-            mtu: 1500,
-            addresses: vec!["172.18.0.18/16".parse().unwrap()],
-        }],
-        programs: vec![Program {
-            name: "forward_v4".into(),
-            interface: "net1".into(),
-            hook: "ingress".into(),
-            mode: "tcx".into(),
-            attached: true,
-        }],
-        vips: vec![Vip { address: "172.18.0.18/16".parse().unwrap(), gateway: None, present: true }],
-        services: vec![ServicePort {
-            service: "default/test".into(),
-            vips: vec!["172.18.0.18".parse().unwrap()],
-            protocol: "tcp".into(),
-            port: 80,
-            port_name: None,
-            targets: vec!["10.109.201.193:80".parse().unwrap()],
-            counters: Counters {
-                forward_packets: 11,
-                forward_bytes: 1100,
-                reverse_packets: 22,
-                reverse_bytes: 2200,
-                flows_opened: 5,
-                flows_active: 2,
-            },
-        }],
-        flow_tables: vec![FlowTable { family: "ipv4".into(), entries: 2, capacity: 8 }],
-        map_memory_bytes: 4096,
-        drops: vec![Drop { reason: "no_flow".into(), packets: 3 }],
-        sweep: Some(Sweep::default()),
-        problems: vec![],
-    }
-}
+use crate::status::sample;
 
 struct Fake {
     status: Mutex<Status>,

@@ -1,5 +1,6 @@
 //! `flows`.
 
+use std::io::{self, BufWriter, Write};
 use std::ops::ControlFlow;
 use std::process::ExitCode;
 
@@ -42,7 +43,7 @@ pub struct Flows {
     /// Only flows of this protocol.
     #[arg(long, value_enum, value_name = "PROTOCOL")]
     protocol: Option<Protocol>,
-    /// Stop after so many.
+    /// Stop after so many; 0: never. Unless set, a table ends after 1000 and JSON never.
     #[arg(long, value_name = "COUNT")]
     limit: Option<usize>,
     /// Output format.
@@ -81,20 +82,55 @@ impl Flows {
             state: self.state.and_then(state_by_name),
             protocol: self.protocol.map(Into::into),
         };
-        let limit = self.limit.unwrap_or(usize::MAX);
-        let mut flows = Vec::new();
-        if limit > 0 {
-            read(&maps, &filter, &names, monotonic_seconds(), |flow| {
-                flows.push(flow);
-                if flows.len() < limit { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
-            })?;
-        }
+        let visit =
+            |see: Visit| read(&maps, &filter, &names, monotonic_seconds(), see).map_err(anyhow::Error::from);
         match self.output {
-            Format::Json => output::print_json(&flows)?,
-            Format::Table => output::print(&render(&flows))?,
+            Format::Json => print_json(self.limit.filter(|limit| *limit > 0), visit)?,
+            Format::Table => print_table(self.limit.unwrap_or(TABLE_LIMIT), visit)?,
         }
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A table is made whole before its first line is printed, in the gateway's own memory.
+const TABLE_LIMIT: usize = 1000;
+
+/// Reads flows one by one, until told to stop.
+type Visit<'a> = &'a mut dyn FnMut(FlowRecord) -> ControlFlow<()>;
+
+/// One array, written as it is read: a full table would not fit into the pod's memory.
+fn print_json(limit: Option<usize>, visit: impl FnOnce(Visit) -> Result<()>) -> Result<()> {
+    let mut out = BufWriter::new(io::stdout().lock());
+    let mut written = 0;
+    let mut result = out.write_all(b"[");
+    if result.is_ok() {
+        visit(&mut |flow| {
+            let separator: &[u8] = if written == 0 { b"\n" } else { b",\n" };
+            result = out.write_all(separator).and_then(|()| Ok(serde_json::to_writer(&mut out, &flow)?));
+            written += 1;
+            let go_on = result.is_ok() && limit != Some(written);
+            if go_on { ControlFlow::Continue(()) } else { ControlFlow::Break(()) }
+        })?;
+    }
+    output::ignore_broken_pipe(result.and_then(|()| out.write_all(b"\n]\n")).and_then(|()| out.flush()))
+}
+
+fn print_table(limit: usize, visit: impl FnOnce(Visit) -> Result<()>) -> Result<()> {
+    let mut flows = Vec::new();
+    let mut more = false;
+    visit(&mut |flow| {
+        more = limit > 0 && flows.len() == limit;
+        if more {
+            return ControlFlow::Break(());
+        }
+        flows.push(flow);
+        ControlFlow::Continue(())
+    })?;
+    output::print(&render(&flows))?;
+    if more {
+        eprintln!("There are more than {limit}: see --limit, or filter.");
+    }
+    Ok(())
 }
 
 fn render(flows: &[FlowRecord]) -> String {

@@ -18,7 +18,7 @@ pub enum Format {
     Json,
 }
 
-/// Prints `text`. A reader that has gone away, as in `| head`, is no error.
+/// Prints `text`.
 pub fn print(text: &str) -> Result<()> {
     ignore_broken_pipe(io::stdout().lock().write_all(text.as_bytes()))
 }
@@ -30,7 +30,8 @@ pub fn print_json(value: &impl Serialize) -> Result<()> {
     print(&text)
 }
 
-fn ignore_broken_pipe(result: io::Result<()>) -> Result<()> {
+/// The result of writing to standard output. A reader that has gone away, as in `| head`, is no error.
+pub fn ignore_broken_pipe(result: io::Result<()>) -> Result<()> {
     match result {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
         other => other.context("writing to standard output"),

@@ -12,7 +12,7 @@ use super::output::{self, Format, ago, bytes, good, lines, table};
 use crate::admin;
 use crate::config;
 use crate::run;
-use crate::status::{Origin, Program, ServicePort, Status};
+use crate::status::{Origin, Program, ServicePort, Status, Sweep};
 
 /// Show what this gateway serves, how much of it, and what is wrong.
 ///
@@ -58,7 +58,7 @@ fn offline(place: &Place) -> Result<Status> {
     run::offline::status(&place.pins(), config.as_ref())
 }
 
-/// The whole status for people.
+/// The whole status for people, at the time `now`.
 fn render(status: &Status, now: SystemTime) -> String {
     let mut text = heading(status, now);
     for part in [
@@ -108,21 +108,7 @@ fn heading(status: &Status, now: SystemTime) -> String {
             facts.extend(refusal.error.lines().map(|line| ("", Cell::new(line))));
         }
     }
-    if let Some(sweep) = &status.sweep {
-        let when = sweep.last_at.map_or_else(|| "not yet".to_owned(), |at| ago(at, now));
-        facts.push((
-            "Sweep",
-            match &sweep.error {
-                None => Cell::new(format!(
-                    "last pass {when}, {:.1} ms on the CPU; {} passes, {} entries deleted",
-                    sweep.last_busy_seconds * 1000.0,
-                    sweep.passes,
-                    sweep.deleted
-                )),
-                Some(error) => good(format!("{when}: {error}"), false),
-            },
-        ));
-    }
+    facts.extend(status.sweep.as_ref().map(|sweep| ("Sweep", sweep_cell(sweep, now))));
     if status.map_memory_bytes > 0 {
         facts.push(("Memory", Cell::new(format!("{} of maps", bytes(status.map_memory_bytes)))));
     }
@@ -131,6 +117,20 @@ fn heading(status: &Status, now: SystemTime) -> String {
         heading.add_row([Cell::new(name), value]);
     }
     lines(heading)
+}
+
+fn sweep_cell(sweep: &Sweep, now: SystemTime) -> Cell {
+    match (&sweep.error, sweep.last_at) {
+        (Some(error), _) => good(error, false),
+        (None, None) => Cell::new("not yet"),
+        (None, Some(at)) => Cell::new(format!(
+            "{}, {:.1} ms on the CPU; {} passes so far, {} entries deleted",
+            ago(at, now),
+            sweep.last_busy_seconds * 1000.0,
+            sweep.passes,
+            sweep.deleted
+        )),
+    }
 }
 
 fn interfaces(status: &Status) -> String {
@@ -225,4 +225,65 @@ fn drops(status: &Status) -> String {
 
 fn unless_empty(empty: bool, table: comfy_table::Table) -> String {
     if empty { String::new() } else { lines(table) }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::status::sample;
+
+    fn shown(change: impl FnOnce(&mut Status)) -> String {
+        let mut status = sample();
+        change(&mut status);
+        render(&status, SystemTime::UNIX_EPOCH + Duration::from_secs(125))
+    }
+
+    #[test]
+    fn people_see_what_is_served() {
+        let text = shown(|_| {});
+        let line = |start: &str| text.lines().find(|line| line.starts_with(start)).unwrap_or_default();
+        assert!(line("Daemon").ends_with("process 7, started 2m 5s ago"), "{text}");
+        assert!(
+            line("Refused").contains("2m 5s ago") && text.contains("line 3: port: 0 is no port"),
+            "{text}"
+        );
+        assert!(
+            line("net1").contains("172.18.0.18/16") && line("forward_v4").ends_with("attached"),
+            "{text}"
+        );
+        let service: Vec<_> = line("default/test").split_whitespace().collect();
+        let want = [
+            "default/test",
+            "172.18.0.18",
+            "80/tcp",
+            "10.109.201.193:80",
+            "11",
+            "22",
+            "1.1",
+            "KiB",
+            "2.1",
+            "KiB",
+            "5",
+            "2",
+        ];
+        assert_eq!(service, want, "{text}");
+        assert!(line("ipv4").ends_with("25.0 %") && line("no_flow").ends_with('3'), "{text}");
+        assert!(!text.contains("PROBLEMS"), "{text}");
+    }
+
+    #[test]
+    fn people_see_what_is_wrong_and_no_empty_tables() {
+        let text = shown(|status| {
+            status.ready = false;
+            status.not_ready = vec!["the external interface net1 is missing".into()];
+            status.problems = vec!["something".into()];
+            status.interfaces[0].ifindex = None;
+            status.programs.clear();
+            status.drops.iter_mut().for_each(|drop| drop.packets = 0);
+        });
+        assert!(text.contains("net1 is missing") && text.ends_with("\nPROBLEMS\n- something\n"), "{text}");
+        assert!(text.contains("missing") && !text.contains("PROGRAM") && !text.contains("DROPPED"), "{text}");
+    }
 }

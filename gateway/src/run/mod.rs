@@ -41,7 +41,7 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Bind, Listeners, LocalSocket};
 use crate::bpf::pins::Pins;
-use crate::bpf::preconditions;
+use crate::bpf::{self, Objects, preconditions};
 use crate::config;
 use crate::net::Net;
 
@@ -51,8 +51,9 @@ use shared::Shared;
 
 /// A pass is made at least this often, unless set otherwise.
 pub const DEFAULT_RESYNC: Duration = Duration::from_secs(10);
-/// After a pass that failed, the next one comes this soon.
-const RETRY: Duration = Duration::from_secs(2);
+/// After a pass that failed the next one comes this soon, after another failure twice as late, and so on: to load programs costs a
+/// second of the CPU, also when the kernel refuses them.
+const RETRY: Duration = Duration::from_secs(1);
 /// Between two attempts of the sweep while there is nothing to sweep, or it failed.
 const SWEEP_RETRY: Duration = Duration::from_secs(1);
 
@@ -78,6 +79,9 @@ pub struct Options {
 /// again.
 pub async fn run(options: Options) -> Result<()> {
     preconditions::check(options.pins.bpffs()).context("checking what Sluice needs")?;
+    if Objects::EMBEDDED.v4.is_empty() || Objects::EMBEDDED.v6.is_empty() {
+        return Err(bpf::Error::NoObjects.into());
+    }
     let _lock = Lock::take(&options.folder).await?;
     // Before anything is touched: a signal that comes early must not leave things half done.
     let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
@@ -123,6 +127,7 @@ pub async fn run(options: Options) -> Result<()> {
     let mut reconciler = Reconciler::new(&options, net.clone(), shared.clone(), binds);
     let mut next = Instant::now();
     let mut next_sweep = Instant::now();
+    let mut retry = RETRY;
     loop {
         // Without `biased`, so that a flood of edits does not starve the sweep, nor either of them the signals.
         tokio::select! {
@@ -135,7 +140,8 @@ pub async fn run(options: Options) -> Result<()> {
             () = wake.notified() => next = Instant::now(),
             () = tokio::time::sleep_until(next) => {
                 let pass = reconciler.pass().await;
-                next = Instant::now() + if pass.complete { options.resync } else { RETRY.min(options.resync) };
+                next = Instant::now() + if pass.complete { options.resync } else { retry.min(options.resync) };
+                retry = if pass.complete { RETRY } else { (2 * retry).min(options.resync) };
                 if pass.sweep {
                     next_sweep = Instant::now();
                 }

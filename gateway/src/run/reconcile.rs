@@ -13,7 +13,7 @@ use super::config_file::{Change, ConfigFile};
 use super::data_path::DataPlane;
 use super::folder::replace_file;
 use super::offline;
-use super::shared::{Shared, Snapshot};
+use super::shared::Shared;
 use super::told::Told;
 use super::{Options, view};
 use crate::admin::{Bind, Source};
@@ -47,7 +47,8 @@ pub struct Pass {
 /// What a pass found, as far as it came.
 #[derive(Default)]
 struct Findings {
-    interfaces: Interfaces,
+    /// Unknown, if the network could not be read: then what was known of it still holds, as far as anybody knows.
+    interfaces: Option<Interfaces>,
     /// Everything in the configuration is in the maps and on the devices.
     filled: bool,
     /// What does not stop the service.
@@ -139,58 +140,46 @@ impl Reconciler {
     }
 
     async fn apply(&mut self, config: &Arc<Config>) -> bool {
-        let (findings, failure) = self.try_apply(config).await;
-        let complete = failure.is_none() && findings.filled;
+        let mut findings = Findings::default();
+        let failure = self.steps(config, &mut findings).await.err();
+        let Findings { interfaces, filled, mut problems } = findings;
+        let complete = failure.is_none() && filled;
         if complete && self.file.applied(SystemTime::now()) {
-            info!(
-                generation = self.file.generation(),
-                services = config.services.len(),
-                vips = view::vips(config, &findings.interfaces).len(),
-                "configuration in force"
-            );
+            let (generation, services) = (self.file.generation(), config.services.len());
+            info!(generation, services, "configuration in force");
         }
-        let mut problems = findings.problems;
         problems.extend(failure.map(|error| format!("{error:#}")));
         self.told.tell(&problems);
         self.shared.update(|snapshot| {
-            *snapshot = Snapshot {
-                config: self.file.status(),
-                in_force: Some(config.clone()),
-                unconfigured: None,
-                interfaces: view::interfaces(&config.gateway, &findings.interfaces),
-                vips: view::vips(config, &findings.interfaces),
-                // A failed edit leaves what was served before it.
-                filled: findings.filled || snapshot.filled,
-                problems,
-                sweep: snapshot.sweep.clone(),
-                swept: snapshot.swept.clone(),
-            };
+            snapshot.config = self.file.status();
+            snapshot.in_force = Some(config.clone());
+            snapshot.unconfigured = None;
+            if let Some(interfaces) = &interfaces {
+                snapshot.interfaces = view::interfaces(&config.gateway, interfaces);
+                snapshot.vips = view::vips(config, interfaces);
+            }
+            // A failed edit leaves what was served before it.
+            snapshot.filled |= filled;
+            snapshot.problems = problems;
         });
         complete
-    }
-
-    /// As far as it goes, and what stopped it.
-    async fn try_apply(&mut self, config: &Config) -> (Findings, Option<anyhow::Error>) {
-        let mut findings = Findings::default();
-        let failure = self.steps(config, &mut findings).await.err();
-        (findings, failure)
     }
 
     /// Maps and programs come first and addresses last: packets to a VIP that no program takes are answered by the pod's own
     /// stack, with a reset.
     async fn steps(&mut self, config: &Config, findings: &mut Findings) -> Result<()> {
         let observed = self.net.observe().await?;
-        findings.interfaces = Interfaces::new(&config.gateway, &observed);
-        self.listen(&config.gateway, &findings.interfaces);
-        self.told.interfaces(&view::interfaces(&config.gateway, &findings.interfaces));
+        let interfaces = findings.interfaces.insert(Interfaces::new(&config.gateway, &observed));
+        self.listen(&config.gateway, interfaces);
+        self.told.interfaces(&view::interfaces(&config.gateway, interfaces));
+        let complete = interfaces.external.is_some() && interfaces.cluster.is_some();
 
-        let applied = block_in_place(|| self.plane.apply(config, &findings.interfaces))?;
+        let applied = block_in_place(|| self.plane.apply(config, interfaces))?;
         if let Some(reader) = applied.reader {
             self.shared.read_from(reader);
         }
         findings.problems.extend(applied.problems);
         self.sweep_wanted |= applied.sweep;
-        let complete = findings.interfaces.external.is_some() && findings.interfaces.cluster.is_some();
         // A VIP is claimed only once there is a way to its targets, and then kept: interfaces come back.
         if !complete && !self.placed {
             return Ok(());
@@ -200,7 +189,7 @@ impl Reconciler {
         for step in &done {
             info!(%step, "network");
         }
-        findings.interfaces = interfaces;
+        findings.interfaces = Some(interfaces);
         findings.problems.extend(blocked.iter().map(ToString::to_string));
         findings.problems.extend(failed.iter().map(ToString::to_string));
         findings.filled = complete;
