@@ -3,6 +3,7 @@
 mod documentation;
 mod refusals;
 mod roundtrip;
+mod shape;
 
 use super::{Config, Protocol, Timeouts, parse};
 
