@@ -3,8 +3,28 @@
 //! After each run every checksum is recomputed by a parser that shares no code with the programs, and the maps are looked
 //! at. Each test loads programs and maps of its own, so that tests run side by side.
 
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test panics")]
+
+/// Runs generic tests for both families.
+macro_rules! both_families {
+    ($($name:ident),+ $(,)?) => { $(
+        mod $name {
+            #[test]
+            fn v4() { super::$name::<sluice_gateway_ebpf::family::V4>(); }
+            #[test]
+            fn v6() { super::$name::<sluice_gateway_ebpf::family::V6>(); }
+        }
+    )+ };
+}
+
 mod build;
 mod rig;
 
 mod cost;
+mod errors;
+mod fragments;
+mod headers;
+mod reservations;
+mod services;
 mod tcp;
+mod udp;

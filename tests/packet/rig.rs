@@ -1,6 +1,9 @@
 //! Programs and maps of one test, and one way to run a packet through them.
 
-use std::{marker::PhantomData, os::fd::AsRawFd as _};
+use std::{
+    marker::PhantomData,
+    os::fd::{AsFd as _, AsRawFd as _},
+};
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
@@ -12,11 +15,14 @@ use sluice_gateway_ebpf::{
     conntrack::State,
     family::{Address as _, Family, V4, V6},
     maps::{
-        Config, Flow, FlowKey, RangeKey, Reply, ReplyKey, Service, ServiceKey, ServiceStats, TARGET_ACTIVE,
-        Target, Timeouts,
+        Activity, Config, Flow, FlowKey, Owner, RangeKey, Reply, ReplyKey, SWEEP_ETHERTYPE, Service,
+        ServiceKey, ServiceStats, TARGET_ACTIVE, Target, Timeouts, clock_seconds, flow_check,
     },
+    ports,
     verdict::Drop,
 };
+
+use crate::build::{Tcp, tcp};
 
 /// `TC_ACT_UNSPEC` as the program's return value: the packet is not ours.
 pub const PASS: i32 = -1;
@@ -322,6 +328,89 @@ impl<N: Net> Rig<N> {
         })
     }
 
+    /// Takes a connection of [`Net::CLIENT`] through its handshake.
+    pub fn establish(&self, port: u16) {
+        let segment =
+            |flags, acknowledgement| Tcp { source_port: port, flags, acknowledgement, ..Tcp::default() };
+        let answer = Tcp { source_port: TARGET_PORT, destination_port: port, flags: "SA", ..Tcp::default() };
+        assert_eq!(self.forward(&tcp::<N>(N::CLIENT, N::VIP, &segment("S", 0))).verdict, REDIRECT);
+        assert_eq!(self.reverse(&tcp::<N>(N::TARGET, N::SNAT, &answer)).verdict, REDIRECT);
+        let last = tcp::<N>(N::CLIENT, N::VIP, &segment("A", answer.sequence + 1));
+        assert_eq!(self.forward(&last).verdict, REDIRECT);
+    }
+
+    /// Lets every flow and reservation be `seconds` older.
+    pub fn age(&mut self, seconds: u32) {
+        self.age_flows(seconds);
+        for (key, reply) in self.replies() {
+            let activity = older(reply.activity(), seconds);
+            self.put_reply(key, N::Reply::new(&reply.owner(), activity));
+        }
+    }
+
+    /// Lets every flow be `seconds` older, as its client is concerned.
+    pub fn age_flows(&mut self, seconds: u32) {
+        for (key, mut flow) in self.flows() {
+            flow.activity = older(Activity(flow.activity), seconds).0;
+            self.put_flow(key, flow);
+        }
+    }
+
+    /// Reserves every port towards [`TARGET`] for a connection in `state`, each of a client of its own.
+    pub fn fill_ports(&mut self, state: State) {
+        let now = clock();
+        for number in 0..ports::COUNT {
+            let port = ports::FIRST + number as u16;
+            let owner = Owner { client: client::<N>(1000 + number), client_port: 1, target: TARGET };
+            let key = FlowKey {
+                client: owner.client,
+                vip: N::VIP,
+                client_port: 1,
+                vip_port: VIP_PORT,
+                protocol: 6,
+                pad: [0; 3],
+            };
+            let reply = ReplyKey {
+                target: N::TARGET,
+                snat: N::SNAT,
+                target_port: TARGET_PORT,
+                snat_port: port,
+                protocol: 6,
+                pad: [0; 3],
+            };
+            let activity = Activity::new(now, 1);
+            let flow = Flow {
+                snat_port: port,
+                target: TARGET,
+                check: flow_check(&key),
+                state: state as u8,
+                pad: 0,
+                activity: activity.0,
+            };
+            self.put_reply(reply, N::Reply::new(&owner, activity));
+            self.put_flow(key, flow);
+        }
+    }
+
+    /// Names every flow to the sweep; returns how many it deleted.
+    pub fn sweep_flows(&self, operation: u8) -> i32 {
+        self.sweep(operation, self.flows().iter().map(|(key, _)| bytemuck::bytes_of(key).to_vec()))
+    }
+
+    /// Names every reservation to the sweep; returns how many it deleted.
+    pub fn sweep_replies(&self, operation: u8) -> i32 {
+        self.sweep(operation, self.replies().iter().map(|(key, _)| bytemuck::bytes_of(key).to_vec()))
+    }
+
+    fn sweep(&self, operation: u8, keys: impl Iterator<Item = Vec<u8>>) -> i32 {
+        let keys: Vec<_> = keys.collect();
+        let mut frame = vec![0; 12];
+        frame.extend(SWEEP_ETHERTYPE.to_be_bytes());
+        frame.extend([operation, keys.len() as u8]);
+        frame.extend(keys.concat());
+        self.run("sweep", &frame, Context::default()).verdict
+    }
+
     /// A frame from outside.
     pub fn forward(&self, frame: &[u8]) -> Outcome {
         self.run("forward", frame, Context::default())
@@ -345,6 +434,18 @@ impl<N: Net> Rig<N> {
         let program: &SchedClassifier = self.ebpf.program(&name).expect("a program").try_into().expect("tc");
         test_run(program, frame, Context::default(), repeat)
     }
+}
+
+/// Seconds of the programs' clock.
+fn clock() -> u32 {
+    let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("a clock");
+    clock_seconds(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
+}
+
+/// The same activity, `seconds` longer ago.
+fn older(activity: Activity, seconds: u32) -> Activity {
+    let now = clock();
+    Activity::new(now.wrapping_sub(activity.idle(now) + seconds), activity.bytes())
 }
 
 /// The kernel's `__sk_buff`, as far as a test run reads it (include/uapi/linux/bpf.h).
@@ -419,8 +520,6 @@ pub fn test_run(program: &SchedClassifier, frame: &[u8], context: Context, repea
     out.truncate(attr.data_size_out as usize);
     Outcome { verdict: attr.retval as i32, frame: out, mark: ctx_out.mark, nanoseconds: attr.duration }
 }
-
-use std::os::fd::AsFd as _;
 
 /// Host part of an address, for tests that need many clients.
 pub fn client<N: Net>(number: u32) -> N::Addr {

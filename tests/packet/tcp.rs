@@ -1,27 +1,11 @@
 //! A TCP connection from the first packet to the last.
 
-use sluice_gateway_ebpf::{
-    conntrack::State,
-    family::{V4, V6},
-    verdict::Drop,
-};
+use sluice_gateway_ebpf::{conntrack::State, verdict::Drop};
 
 use crate::{
     build::{Tcp, read, tcp},
     rig::{Net, PASS, REDIRECT, Rig, SHOT, TARGET_PORT, VIP_PORT},
 };
-
-/// Runs a generic test for both families.
-macro_rules! both_families {
-    ($($name:ident),+ $(,)?) => { $(
-        mod $name {
-            #[test]
-            fn v4() { super::$name::<super::V4>(); }
-            #[test]
-            fn v6() { super::$name::<super::V6>(); }
-        }
-    )+ };
-}
 
 both_families!(handshake_and_close, no_flow_is_dropped, not_ours_passes_untouched);
 

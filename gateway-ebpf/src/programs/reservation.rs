@@ -18,7 +18,7 @@ use crate::{
     conntrack::{FLOOD_CANDIDATES, Reuse, State, reuse},
     family::Address,
     maps::{Activity, Flow, FlowHead, FlowKey, OWNER_LOCKED, Owner, Reply, TARGET_ACTIVE, flow_check},
-    packet::protocol,
+    packet::{Packet, protocol},
     ports::PROBES,
     verdict::Drop,
 };
@@ -220,6 +220,12 @@ fn new_head<A: Address>(scratch: &Scratch<A>) -> FlowHead {
     FlowHead::new(scratch.snat_port, scratch.target as u16, flow_check(&scratch.flow), state)
 }
 
+/// The clock of a flow that is new; it has seen one packet.
+#[inline(always)]
+fn new_activity<A>(packet: &Packet<A>, state: State) -> u64 {
+    Activity::new(now(), if state.counts_bytes() { u64::from(packet.length()) } else { 0 }).0
+}
+
 /// Enters the flow `scratch.flow` where there is none under its key. Not inlined: its stack would otherwise add to the deepest
 /// chain of calls, which goes from [`enter`] to [`replace`] and must stay within the 512 bytes of Linux 6.1.
 #[inline(never)]
@@ -230,7 +236,7 @@ fn insert<T: Tables>(scratch: &Scratch<Addr<T>>, new: FlowHead) -> bool {
         check: new.check(),
         state: new.state() as u8,
         pad: 0,
-        activity: Activity::new(now(), 0).0,
+        activity: new_activity(&scratch.packet, new.state()),
     };
     T::flows().insert(&scratch.flow, value, u64::from(BPF_NOEXIST)).is_ok()
 }
@@ -261,7 +267,7 @@ fn replace<T: Tables>(scratch: &mut Scratch<Addr<T>>, new: FlowHead) -> i32 {
         return dropped(Drop::Busy);
     }
     // SAFETY: within a map value.
-    unsafe { (&raw mut (*flow).activity).write_volatile(Activity::new(now(), 0).0) };
+    unsafe { (&raw mut (*flow).activity).write_volatile(new_activity(&scratch.packet, new.state())) };
     count_closed::<T>(service_of::<T>(old.target()));
     if (old.target() != new.target() || old.snat_port() != new.snat_port())
         && let Some(target) = T::targets().get(u32::from(old.target()))
