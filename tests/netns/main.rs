@@ -3,7 +3,9 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
 mod daemon;
+mod edits;
 mod loader;
 mod oracle;
 mod reconcile;
+mod restart;
 mod tables;

@@ -1,6 +1,8 @@
 //! Sluice: the real binary in a container like the pod's.
 
+use std::collections::BTreeSet;
 use std::fs::{self, File};
+use std::net::SocketAddr;
 use std::os::unix::process::ExitStatusExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -156,6 +158,7 @@ impl Sluice {
     /// Waits until the daemon serves; with `after`, a later edit than that generation.
     fn ready(&mut self, after: Option<u64>) -> Result<()> {
         let mut last = String::new();
+        let wanted = wanted(&config::parse("gateway.yaml", &self.text).context("reading the gateway file")?);
         let socket = self.folder().join("gateway.sock");
         let child = self.child.as_mut().context("no daemon runs")?;
         let waited = wait::until("the gateway is ready", START, || {
@@ -174,8 +177,10 @@ impl Sluice {
             if let Some(refusal) = &config.refusal {
                 bail!("the gateway file was refused: {}", refusal.error);
             }
-            let fresh = after.is_none_or(|after| config.generation > after);
-            Ok((status.ready && fresh && config.last_reload_successful).then_some(()))
+            // Of several edits at once, only the one that is in place counts.
+            let fresh = after.is_none_or(|after| config.generation > after) && served(&status) == wanted;
+            Ok((status.ready && fresh && config.last_reload_successful && config.applied_at.is_some())
+                .then_some(()))
         });
         waited.with_context(|| format!("{last}\nThe end of its log:\n{}", self.log_tail()))
     }
@@ -194,6 +199,35 @@ impl GatewayUnderTest for Sluice {
         self.start(topology)?;
         confined(self.pid()?)
     }
+}
+
+/// Service, protocol, port and targets of a service port.
+type Served = BTreeSet<(String, String, u16, BTreeSet<SocketAddr>)>;
+
+/// What the daemon says it serves.
+fn served(status: &Status) -> Served {
+    let rows = status.services.iter();
+    rows.map(|row| {
+        (row.service.clone(), row.protocol.clone(), row.port, row.targets.iter().copied().collect())
+    })
+    .collect()
+}
+
+/// What a gateway file asks for.
+fn wanted(config: &config::Config) -> Served {
+    let ports =
+        config.services.iter().flat_map(|service| service.ports.iter().map(move |port| (service, port)));
+    ports
+        .map(|(service, port)| {
+            let protocol = match port.protocol {
+                config::Protocol::Tcp => "tcp",
+                config::Protocol::Udp => "udp",
+                config::Protocol::Sctp => "sctp",
+            };
+            let targets = service.targets.iter().map(|target| SocketAddr::new(*target, port.target_port));
+            (service.name.clone(), protocol.to_owned(), port.port, targets.collect())
+        })
+        .collect()
 }
 
 impl Drop for Sluice {
