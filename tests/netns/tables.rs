@@ -344,6 +344,23 @@ fn a_slot_rests_while_a_flow_names_it_and_is_used_anew_after() {
 }
 
 #[test]
+fn what_was_learnt_from_other_maps_is_forgotten() {
+    let mut loaded = Loaded::new(1024);
+    let mut config = seed();
+    loaded.reconcile(&config);
+    config.services[0].ports[0].target_port = 8080;
+    loaded.reconcile(&config);
+    until("a slot is proven unused", PATIENCE, || {
+        loaded.sweeper.pass(&loaded.path.maps)?;
+        Ok((!loaded.sweeper.vacant().v4.is_empty()).then_some(()))
+    })
+    .unwrap();
+    let anew = Loaded::new(1024);
+    loaded.sweeper.attend(&anew.path.maps).unwrap();
+    assert_eq!(*loaded.sweeper.vacant(), tables::Vacant::default());
+}
+
+#[test]
 fn ticks_complete_a_pass_and_then_rest() {
     let mut loaded = Loaded::new(262_144);
     loaded.reconcile(&seed());

@@ -37,6 +37,7 @@ pub fn reconcile(
     desired: &Desired,
     sweeper: &mut sweep::Sweeper,
 ) -> Result<plan::Plan, Error> {
+    sweeper.attend(maps)?;
     let plan = plan::plan(&contents(maps)?, desired, sweeper.vacant());
     apply(maps, &plan.steps)?;
     sweeper.follow(&plan);

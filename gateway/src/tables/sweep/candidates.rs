@@ -3,8 +3,8 @@
 use sluice_gateway_ebpf::{
     conntrack::State,
     maps::{
-        Activity, Flow, FlowKey, Fragment, OWNER_LOCKED, Owner, TARGET_DRAINING, TARGET_REMOVED, Target,
-        Timeouts,
+        Activity, Flow, FlowKey, Fragment, OWNER_LOCKED, Owner, ReplyKey, TARGET_DRAINING, TARGET_REMOVED,
+        Target, Timeouts,
     },
 };
 
@@ -16,9 +16,11 @@ use crate::{
 /// Seconds after which a reservation is looked at, whether a flow still names it. A younger one may belong to a flow that is
 /// just being made.
 const REPLY_REST: u32 = 2;
-/// Idle seconds after which a reservation may have lost its flow. The program looks the flow up, which costs more than a packet
-/// in a live flow is worth.
+/// Idle seconds after which a reservation may have lost its flow without having been freed.
 const REPLY_DOUBT: u32 = 10;
+/// Of the reservations in doubt, most of which belong to idle connections, a pass has one in this many judged: to judge all
+/// takes longer than to read the tables.
+const DOUBT_SHARE: u32 = 8;
 /// Seconds that a fragmented packet's entry is valid.
 const FRAGMENT_LIFE: u32 = 30;
 
@@ -60,11 +62,19 @@ fn admits<A: IpBytes>(ranges: &[crate::tables::Prefix<A>], client: A) -> bool {
     after.checked_sub(1).is_some_and(|index| ranges[index].contains(client))
 }
 
-/// Whether to have a reservation judged.
-pub(super) fn reply<A>(owner: &Owner<A>, activity: Activity, target: &Target<A>, now: u32) -> bool {
+/// Whether to have a reservation judged, in the pass of the number `pass`.
+pub(super) fn reply<A>(
+    key: &ReplyKey<A>,
+    owner: &Owner<A>,
+    activity: Activity,
+    target: &Target<A>,
+    now: u32,
+    pass: u32,
+) -> bool {
     let idle = activity.idle(now);
     let unused = owner.target == 0 || owner.target == OWNER_LOCKED || target.state == TARGET_REMOVED;
-    idle >= if unused { REPLY_REST } else { REPLY_DOUBT }
+    let turn = u32::from(key.snat_port) % DOUBT_SHARE == pass % DOUBT_SHARE;
+    idle >= REPLY_REST && (unused || idle >= REPLY_DOUBT && turn)
 }
 
 /// Whether a fragment's entry may still send packets to its target.
@@ -126,15 +136,19 @@ mod tests {
 
     #[test]
     fn reservations_are_named_when_free_or_long_idle() {
-        let named = |slot, state, idle| {
+        let named = |slot, state, idle, pass| {
             let owner = Owner { client: [0; 4], client_port: 0, target: slot };
-            reply(&owner, Activity::new(NOW - idle, 0), &Target { state, ..Target::default() }, NOW)
+            let key = ReplyKey { snat_port: 40_003, ..ReplyKey::default() };
+            let target = Target { state, ..Target::default() };
+            reply(&key, &owner, Activity::new(NOW - idle, 0), &target, NOW, pass)
         };
-        assert!(named(0, TARGET_UNSET, 2));
-        assert!(!named(0, TARGET_UNSET, 1));
-        assert!(!named(7, TARGET_ACTIVE, 9));
-        assert!(named(7, TARGET_ACTIVE, 10));
-        assert!(named(7, TARGET_REMOVED, 2));
-        assert!(named(OWNER_LOCKED, TARGET_UNSET, 2));
+        let passes = 100..100 + DOUBT_SHARE;
+        let turns = |slot, state, idle| passes.clone().filter(|pass| named(slot, state, idle, *pass)).count();
+        assert_eq!(turns(0, TARGET_UNSET, 2), 8);
+        assert_eq!(turns(0, TARGET_UNSET, 1), 0);
+        assert_eq!(turns(7, TARGET_ACTIVE, 9), 0);
+        assert_eq!(turns(7, TARGET_ACTIVE, 10), 1, "each in its turn");
+        assert_eq!(turns(7, TARGET_REMOVED, 2), 8);
+        assert_eq!(turns(OWNER_LOCKED, TARGET_UNSET, 2), 8);
     }
 }

@@ -10,20 +10,25 @@ mod packet;
 mod pass;
 mod report;
 
-use std::time::{Duration, Instant};
+use std::{
+    io,
+    time::{Duration, Instant},
+};
 
+use aya::maps::IterableMap as _;
 use sluice_gateway_ebpf::family::{V4, V6};
 
 pub use report::{Report, States, Tally};
 
 use self::pass::{Context, FamilySweep};
 use super::{
-    clock::monotonic_seconds,
+    address::IpBytes,
+    clock::{monotonic_seconds, thread_cpu_time},
     contents::Vacant,
     error::Error,
     plan::{Plan, Policy},
 };
-use crate::bpf::Maps;
+use crate::bpf::{FamilyMaps, LoaderFamily, Maps};
 
 /// The state of the sweep between ticks. Its memory is bounded by the sizes of batches and of the targets map.
 pub struct Sweeper {
@@ -37,6 +42,8 @@ pub struct Sweeper {
     expected: Option<u64>,
     vacant: Vacant,
     report: Option<Report>,
+    /// Kernel ids of the targets maps, IPv4 and IPv6, that all this was learnt from.
+    maps: [Option<u32>; 2],
 }
 
 struct Running {
@@ -70,6 +77,7 @@ impl Default for Sweeper {
             expected: None,
             vacant: Vacant::default(),
             report: None,
+            maps: [None; 2],
         }
     }
 }
@@ -83,6 +91,21 @@ impl Sweeper {
         if plan.sweep {
             self.request();
         }
+    }
+
+    /// Forgets what was learnt from other maps than these: a family's maps may be made anew under a running daemon, and a
+    /// slot of the old ones proves nothing about the new.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Read`].
+    pub fn attend(&mut self, maps: &Maps) -> Result<(), Error> {
+        let now = [id(maps.v4.as_ref())?, id(maps.v6.as_ref())?];
+        if self.maps != now {
+            let policy = std::mem::take(&mut self.policy);
+            *self = Self { policy, maps: now, ..Self::default() };
+        }
+        Ok(())
     }
 
     /// Asks for a complete pass that begins now.
@@ -131,7 +154,8 @@ impl Sweeper {
     }
 
     fn slice(&mut self, maps: &Maps) -> Result<Tick, Error> {
-        let start = Instant::now();
+        self.attend(maps)?;
+        let (start, cpu) = (Instant::now(), thread_cpu_time());
         let mut running = match self.running.take() {
             Some(running) => running,
             None => match self.due(start) {
@@ -146,13 +170,13 @@ impl Sweeper {
         let config = maps.shared.config.get(&0, 0).map_err(Error::get("config", 0))?;
         let mut read = 0;
         let mut complete = false;
-        while !complete && read < budget.entries && start.elapsed() < budget.busy {
+        while !complete && read < budget.entries && thread_cpu_time().saturating_sub(cpu) < budget.busy {
             match self.step(maps, &config.timeouts, monotonic_seconds())? {
                 Some(entries) => read += entries,
                 None => complete = true,
             }
         }
-        let busy = start.elapsed();
+        let busy = thread_cpu_time().saturating_sub(cpu);
         running.seen += read;
         running.busy += busy;
         let completed = complete.then(|| self.end(&running));
@@ -214,10 +238,16 @@ impl Sweeper {
     }
 }
 
+/// The kernel's id of the family's targets map.
+fn id<F: LoaderFamily<Addr: IpBytes>>(maps: Option<&FamilyMaps<F>>) -> Result<Option<u32>, Error> {
+    let Some(maps) = maps else { return Ok(None) };
+    let info = maps.targets.map().info().map_err(io::Error::other);
+    Ok(Some(info.map_err(Error::read("targets", <F::Addr as IpBytes>::SUFFIX))?.id()))
+}
+
 /// Entries that the flow tables can hold.
 fn capacity(maps: &Maps) -> u64 {
-    fn of<F: crate::bpf::LoaderFamily>(maps: Option<&crate::bpf::FamilyMaps<F>>) -> u64 {
-        use aya::maps::IterableMap as _;
+    fn of<F: LoaderFamily>(maps: Option<&FamilyMaps<F>>) -> u64 {
         let entries = maps.and_then(|maps| maps.flows.map().info().ok()).map_or(0, |info| info.max_entries());
         2 * u64::from(entries)
     }

@@ -15,8 +15,8 @@ pub(super) struct Budget {
     interval: Duration,
 }
 
-/// Between two ticks of a leisurely pass; and at most 5 % of a CPU: 1 M flows with their reservations, at 0.2 us each, are read
-/// in 8 s.
+/// Between two ticks of a leisurely pass; and at most 5 % of a CPU: 1 M flows with their reservations took 0.56 s to read on
+/// Linux 6.18 (0.28 us each, cold caches), which makes a pass of 12 s.
 const LEISURE: (Duration, u32) = (Duration::from_millis(250), 20);
 /// Between two ticks of a pass that somebody waits for; and at most 25 % of a CPU.
 const HASTE: (Duration, u32) = (Duration::from_millis(20), 4);
@@ -69,7 +69,7 @@ mod tests {
 
     #[test]
     fn a_million_flows_take_less_than_the_hard_period_and_five_percent() {
-        let cost = Duration::from_nanos(250);
+        let cost = Duration::from_nanos(300);
         for expected in [2_000_000, 100_000, 2_100_000] {
             let (time, share) = pass(2_000_000, expected, cost, false);
             assert!(time <= HARD_PERIOD, "{time:?}");
@@ -79,14 +79,14 @@ mod tests {
 
     #[test]
     fn few_flows_cost_next_to_nothing() {
-        let (time, share) = pass(10_000, 10_000, Duration::from_nanos(250), false);
+        let (time, share) = pass(10_000, 10_000, Duration::from_nanos(300), false);
         assert!(time <= PERIOD, "{time:?}");
         assert!(share < 0.01, "{share}");
     }
 
     #[test]
     fn somebody_who_waits_does_not_wait_long() {
-        let (time, share) = pass(2_000_000, 2_000_000, Duration::from_nanos(250), true);
+        let (time, share) = pass(2_000_000, 2_000_000, Duration::from_nanos(300), true);
         assert!(time <= Duration::from_secs(3), "{time:?}");
         assert!(share <= 0.3, "{share}");
     }

@@ -54,6 +54,8 @@ pub(super) struct FamilySweep<F: LoaderFamily> {
     /// Slots that this pass may prove unused, with their generations.
     candidates: BTreeMap<u16, u32>,
     tally: Tally,
+    /// Passes begun.
+    passes: u32,
 }
 
 /// What a family's sweep needs to know from outside.
@@ -77,6 +79,7 @@ impl<F: LoaderFamily<Addr: IpBytes>> FamilySweep<F> {
             used: Vec::new(),
             candidates: BTreeMap::new(),
             tally: Tally::default(),
+            passes: 0,
         }
     }
 
@@ -98,6 +101,7 @@ impl<F: LoaderFamily<Addr: IpBytes>> FamilySweep<F> {
         self.tally = Tally { resting_targets: at_rest.len(), ..Tally::default() };
         self.table = Table::Flows;
         self.cursor = Cursor::Start;
+        self.passes = self.passes.wrapping_add(1);
         Ok(())
     }
 
@@ -163,7 +167,7 @@ impl<F: LoaderFamily<Addr: IpBytes>> FamilySweep<F> {
         for (key, reply) in self.replies.entries() {
             let owner = reply.owner();
             let target = named_target(&mut self.targets, maps, owner.target)?;
-            if candidates::reply(&owner, reply.activity(), &target, context.now) {
+            if candidates::reply(&key, &owner, reply.activity(), &target, context.now, self.passes) {
                 judge.push(key);
             }
             mark(&mut self.used, owner.target);
