@@ -37,8 +37,8 @@ pub struct Run {
     #[arg(long)]
     detach_on_exit: bool,
     /// Look at everything again at least this often.
-    #[arg(long, default_value = "10s", value_name = "TIME", value_parser = humantime::parse_duration)]
-    resync: Duration,
+    #[arg(long, default_value_t = run::DEFAULT_RESYNC.into(), value_name = "TIME", value_parser = resync)]
+    resync: humantime::Duration,
     /// How log lines look.
     #[arg(long, env = "SLUICE_LOG_FORMAT", value_enum, default_value_t)]
     log_format: LogFormat,
@@ -55,7 +55,7 @@ impl Run {
             pins: self.place.pins(),
             folder: self.place.runtime_dir,
             detach_on_exit: self.detach_on_exit,
-            resync: self.resync,
+            resync: self.resync.into(),
         };
         // Two workers: one for the passes, one for the probes meanwhile. Few blocking threads: they read the maps.
         let runtime = tokio::runtime::Builder::new_multi_thread()
@@ -66,5 +66,16 @@ impl Run {
             .context("starting the runtime")?;
         runtime.block_on(run::run(options))?;
         Ok(ExitCode::SUCCESS)
+    }
+}
+
+/// A shorter one would do nothing but passes.
+const SHORTEST_RESYNC: Duration = Duration::from_millis(100);
+
+fn resync(text: &str) -> Result<humantime::Duration, String> {
+    match text.parse::<humantime::Duration>() {
+        Ok(time) if *time >= SHORTEST_RESYNC => Ok(time),
+        Ok(_) => Err("must be 100ms or more".to_owned()),
+        Err(error) => Err(format!("{error}; write a time such as 10s")),
     }
 }

@@ -140,8 +140,8 @@ pub async fn run(options: Options) -> Result<()> {
             () = wake.notified() => next = Instant::now(),
             () = tokio::time::sleep_until(next) => {
                 let pass = reconciler.pass().await;
-                next = Instant::now() + if pass.complete { options.resync } else { retry.min(options.resync) };
-                retry = if pass.complete { RETRY } else { (2 * retry).min(options.resync) };
+                next = Instant::now() + if pass.settled { options.resync } else { retry.min(options.resync) };
+                retry = if pass.settled { RETRY } else { (2 * retry).min(options.resync) };
                 if pass.sweep {
                     next_sweep = Instant::now();
                 }

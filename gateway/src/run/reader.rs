@@ -10,7 +10,7 @@ use crate::config::Config;
 use crate::status::{Drop, FlowTable, Program, ServicePort};
 use crate::tables::counters::{self, PortCounters};
 use crate::tables::sweep::Report;
-use crate::tables::{Names, protocol_name};
+use crate::tables::{Names, PortName, protocol_name};
 
 /// Reads one gateway's maps and asks its devices; nothing, while nothing is loaded.
 #[derive(Default)]
@@ -101,23 +101,31 @@ fn program(attachment: Attachment) -> Program {
     }
 }
 
-/// In the order of the file; those that it does not name come last.
+/// In the order of the file. Without a file they have no names; with one, those that it does not name are left out: an edit is
+/// just making or removing them.
 fn services(ports: Vec<PortCounters>, config: Option<&Config>) -> Vec<ServicePort> {
-    let names = config.map(Names::new).unwrap_or_default();
-    let order = |port: &ServicePort| {
-        let services = config.map(|config| config.services.as_slice()).unwrap_or_default();
-        services.iter().position(|service| service.name == port.service).unwrap_or(usize::MAX)
+    let Some(config) = config else {
+        return ports.into_iter().map(|port| service(port, None)).collect();
     };
-    let mut services: Vec<ServicePort> = ports.into_iter().map(|port| service(port, &names)).collect();
-    services.sort_by_cached_key(|port| (order(port), port.port, port.protocol.clone()));
-    services
+    let names = Names::new(config);
+    let named = ports.into_iter().filter_map(|port| {
+        let name = port.name(&names)?.clone();
+        let order = config.services.iter().position(|service| service.name == name.service);
+        Some((order, service(port, Some(name))))
+    });
+    let mut services: Vec<_> = named.collect();
+    services.sort_by(|(a, first), (b, second)| {
+        (a, first.port, &first.protocol).cmp(&(b, second.port, &second.protocol))
+    });
+    services.into_iter().map(|(_, service)| service).collect()
 }
 
-fn service(port: PortCounters, names: &Names) -> ServicePort {
-    let name = port.name(names);
+fn service(port: PortCounters, name: Option<PortName>) -> ServicePort {
+    let (service, port_name) =
+        name.map_or_else(|| (UNNAMED.to_owned(), None), |name| (name.service, name.port_name));
     ServicePort {
-        service: name.map_or_else(|| UNNAMED.to_owned(), |name| name.service.clone()),
-        port_name: name.and_then(|name| name.port_name.clone()),
+        service,
+        port_name,
         vips: port.vips.iter().map(std::net::SocketAddr::ip).collect(),
         protocol: protocol_name(port.protocol).to_owned(),
         port: port.vips.first().map_or(0, std::net::SocketAddr::port),
@@ -127,4 +135,42 @@ fn service(port: PortCounters, names: &Names) -> ServicePort {
 }
 
 /// Stands for the name of a service port that no configuration names: the maps hold none.
-pub const UNNAMED: &str = "(unnamed)";
+const UNNAMED: &str = "(unnamed)";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::config;
+    use crate::status::Counters;
+
+    fn port(id: u32, vip: &str, protocol: u8) -> PortCounters {
+        let vips = vec![vip.parse().unwrap()];
+        PortCounters { id, protocol, vips, targets: vec![], counters: Counters::default() }
+    }
+
+    #[test]
+    fn services_stand_in_the_order_of_the_file_and_under_its_names() {
+        let service = |name: &str, vip: &str, targets: &str| {
+            format!(
+                "- {{name: {name}, vips: [{{address: {vip}/16}}], targets: [{targets}], ports: [{{port: 80}}, {{port: 53, protocol: UDP}}]}}\n"
+            )
+        };
+        let text = "version: 1\nservices:\n".to_owned()
+            + &service("default/b", "172.18.0.2", "10.96.0.2")
+            + &service("default/a", "172.18.0.1", "10.96.0.1");
+        let config = config::parse("test", &text).unwrap();
+        let ports = || {
+            vec![
+                port(1, "172.18.0.1:80", 6),
+                port(2, "172.18.0.2:80", 6),
+                port(3, "172.18.0.2:53", 17),
+                port(4, "172.18.0.2:9999", 6),
+            ]
+        };
+        let named: Vec<_> =
+            services(ports(), Some(&config)).into_iter().map(|port| (port.service, port.port)).collect();
+        let want = [("default/b", 53), ("default/b", 80), ("default/a", 80)];
+        assert_eq!(named, want.map(|(name, port)| (name.to_owned(), port)));
+        assert!(services(ports(), None).iter().all(|port| port.service == UNNAMED));
+    }
+}

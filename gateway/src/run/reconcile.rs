@@ -38,8 +38,8 @@ pub struct Reconciler {
 /// What a pass leaves to be done.
 #[derive(Clone, Copy, Debug)]
 pub struct Pass {
-    /// Everything is in line; if not, try again soon.
-    pub complete: bool,
+    /// Nothing failed; else try again soon. To wait for an interface is no failure.
+    pub settled: bool,
     /// The sweep is wanted at once.
     pub sweep: bool,
 }
@@ -51,6 +51,8 @@ struct Findings {
     interfaces: Option<Interfaces>,
     /// Everything in the configuration is in the maps and on the devices.
     filled: bool,
+    /// Some step on the way failed.
+    failed: bool,
     /// What does not stop the service.
     problems: Vec<String>,
 }
@@ -80,16 +82,16 @@ impl Reconciler {
     pub async fn pass(&mut self) -> Pass {
         let start = Instant::now();
         block_in_place(|| self.read_file());
-        let complete = match self.file.in_force().cloned() {
+        let settled = match self.file.in_force().cloned() {
             Some(config) => self.apply(&config).await,
             None => self.wait_for_a_file().await,
         };
         let metrics = self.shared.metrics();
         metrics.reconcile_seconds.observe(start.elapsed().as_secs_f64());
-        if !complete {
+        if !settled {
             metrics.reconcile_failures.inc();
         }
-        Pass { complete, sweep: std::mem::take(&mut self.sweep_wanted) }
+        Pass { settled, sweep: std::mem::take(&mut self.sweep_wanted) }
     }
 
     fn read_file(&mut self) {
@@ -139,12 +141,13 @@ impl Reconciler {
         }
     }
 
+    /// False if something failed.
     async fn apply(&mut self, config: &Arc<Config>) -> bool {
         let mut findings = Findings::default();
         let failure = self.steps(config, &mut findings).await.err();
-        let Findings { interfaces, filled, mut problems } = findings;
-        let complete = failure.is_none() && filled;
-        if complete && self.file.applied(SystemTime::now()) {
+        let Findings { interfaces, filled, failed, mut problems } = findings;
+        let settled = failure.is_none() && !failed;
+        if filled && self.file.applied(SystemTime::now()) {
             let (generation, services) = (self.file.generation(), config.services.len());
             info!(generation, services, "configuration in force");
         }
@@ -162,7 +165,7 @@ impl Reconciler {
             snapshot.filled |= filled;
             snapshot.problems = problems;
         });
-        complete
+        settled
     }
 
     /// Maps and programs come first and addresses last: packets to a VIP that no program takes are answered by the pod's own
@@ -193,6 +196,7 @@ impl Reconciler {
         findings.problems.extend(blocked.iter().map(ToString::to_string));
         findings.problems.extend(failed.iter().map(ToString::to_string));
         findings.filled = complete;
+        findings.failed = !failed.is_empty();
         Ok(())
     }
 
@@ -210,7 +214,8 @@ impl Reconciler {
     }
 
     /// Without any configuration, and without a copy of one: what an earlier daemon left goes on and is not touched. Probes are
-    /// answered where they would be by default, or the kubelet would restart a container that has nothing to gain from it.
+    /// answered where they would be by default, or the kubelet would restart a container that has nothing to gain from it. False
+    /// if something failed.
     async fn wait_for_a_file(&mut self) -> bool {
         let gateway = Gateway::default();
         let interfaces = match self.net.observe().await {

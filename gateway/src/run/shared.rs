@@ -112,11 +112,7 @@ impl Shared {
 impl Source for Shared {
     fn live(&self) -> Result<(), String> {
         let beat = Duration::from_millis(self.beat.load(Ordering::Relaxed));
-        let silent = self.started.elapsed().saturating_sub(beat);
-        if silent < HUNG {
-            return Ok(());
-        }
-        Err(format!("the daemon's loop has not come round for {} s", silent.as_secs()))
+        alive(self.started.elapsed().saturating_sub(beat))
     }
 
     fn not_ready(&self) -> Vec<String> {
@@ -155,7 +151,26 @@ impl Source for Shared {
     }
 }
 
+/// Whether a loop that has not come round for `silent` is at work.
+fn alive(silent: Duration) -> Result<(), String> {
+    if silent < HUNG {
+        return Ok(());
+    }
+    Err(format!("the daemon's loop has not come round for {} s", silent.as_secs()))
+}
+
 /// A poisoned lock holds a whole value all the same: every change is one assignment.
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_loop_that_hangs_is_not_alive() {
+        assert_eq!(alive(Duration::from_secs(59)), Ok(()));
+        assert!(alive(Duration::from_secs(75)).unwrap_err().contains("75 s"));
+    }
 }
