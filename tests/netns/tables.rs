@@ -36,7 +36,8 @@ struct Loaded {
 
 impl Loaded {
     fn new(max_flows: u32) -> Self {
-        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET).expect("new namespaces (needs root)");
+        unshare(CloneFlags::CLONE_NEWNS | CloneFlags::CLONE_NEWNET)
+            .unwrap_or_else(|error| panic!("making namespaces (needs root): {error}"));
         let none = None::<&str>;
         mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).unwrap();
         let bpffs = TempDir::new().unwrap();
