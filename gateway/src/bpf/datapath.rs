@@ -96,6 +96,12 @@ impl DataPath {
         Ok(())
     }
 
+    /// The flow tables of another size than `max_flows` asks for, as names and entries: pinned tables keep theirs, see
+    /// `docs/design/0020-pins-and-upgrades.md`.
+    pub fn kept_sizes(&self, max_flows: u32) -> Result<Vec<(String, u32)>, Error> {
+        load::kept_sizes(&self.options.pins, self.options.families, max_flows)
+    }
+
     /// The families in use.
     pub fn families(&self) -> Families {
         self.options.families

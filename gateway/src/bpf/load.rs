@@ -65,7 +65,7 @@ pub(super) fn load<F: LoaderFamily>(pins: &Pins, objects: &Objects, max_flows: u
     if bytes.is_empty() {
         return Err(Error::NoObjects);
     }
-    let max_flows = max_flows.next_power_of_two();
+    let max_flows = entries(max_flows);
     let names = MapNames::of::<F>();
     let shapes = shapes::<F>(bytes, &names, max_flows)?;
     for (name, wanted) in &shapes {
@@ -88,6 +88,26 @@ pub(super) fn load<F: LoaderFamily>(pins: &Pins, objects: &Objects, max_flows: u
         pin_over(&pins.path(&name), |path| program.pin(path).map_err(io::Error::other))?;
     }
     Ok(())
+}
+
+/// The flow tables of `families` that do not have the size that `max_flows` asks for, with their entries.
+pub(super) fn kept_sizes(
+    pins: &Pins,
+    families: Families,
+    max_flows: u32,
+) -> Result<Vec<(String, u32)>, Error> {
+    let mut kept = Vec::new();
+    for name in names::<V4>(families, &SIZED_MAPS).chain(names::<V6>(families, &SIZED_MAPS)) {
+        let pinned = pinned_shape(&pins.path(&name))?;
+        let other = pinned.filter(|shape| shape.max_entries != entries(max_flows));
+        kept.extend(other.map(|shape| (name, shape.max_entries)));
+    }
+    Ok(kept)
+}
+
+/// Entries of a flow table for `max_flows`.
+const fn entries(max_flows: u32) -> u32 {
+    max_flows.next_power_of_two()
 }
 
 /// Names of the maps of `families`, without the shared ones.

@@ -55,11 +55,17 @@ impl DataPlane {
             info!(changes = plan.steps.len(), "maps are filled");
         }
         let devices = devices(&config.gateway);
-        data_path.attach(&devices).context("attaching the programs")?;
+        let attached = data_path.attach(&devices).context("attaching the programs")?;
         let moved = self.devices.replace(devices.clone()) != Some(devices.clone());
         let reader =
             if reloaded || moved { Some(Reader::open(&self.pins, devices, data_path)?) } else { None };
-        let problems = plan.problems.iter().map(ToString::to_string).collect();
+        let mut problems: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
+        problems.extend(attached.leftovers);
+        let wanted = config.gateway.max_flows;
+        for (table, entries) in data_path.kept_sizes(wanted).context("asking for the flow tables' sizes")? {
+            let fix = "the table keeps its flows and its size until the pod is made anew";
+            problems.push(format!("{table} holds {entries} flows, maxFlows is {wanted}: {fix}"));
+        }
         Ok(Applied { problems, reader, sweep: plan.sweep })
     }
 

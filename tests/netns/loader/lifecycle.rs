@@ -141,8 +141,11 @@ fn a_changed_size_keeps_the_flows_until_the_gateway_is_made_anew() -> Result<()>
     let pod = Pod::new(&bpffs, "size", Hook::Tcx)?;
     let entries =
         |pod: &Pod| -> Result<u32> { Ok(MapInfo::from_pin(pod.pins.path("flows_v4"))?.max_entries()) };
-    pod.load_sized(V4, 1000)?;
+    let data_path = pod.load_sized(V4, 1000)?;
     assert_eq!(entries(&pod)?, 1024, "rounded up to a power of two");
+    assert_eq!(data_path.kept_sizes(1000)?, []);
+    let kept = [("flows_v4".to_owned(), 1024), ("replies_v4".to_owned(), 1024)];
+    assert_eq!(data_path.kept_sizes(4096)?, kept);
     let ids = pod.map_ids(V4)?;
     pod.load_sized(V4, 4096)?;
     assert_eq!((entries(&pod)?, pod.map_ids(V4)?), (1024, ids));
@@ -209,11 +212,14 @@ fn cleanup_leaves_nothing() -> Result<()> {
         assert_eq!(bpffs.contents()?, [""; 0]);
         assert!(pod.attachments(BOTH)?.iter().all(|a| a.program_id.is_none()), "{hook:?}");
         for device in ["net1", "eth0"] {
-            assert_eq!(tcx_programs(&pod.netns, device, TcAttachType::Ingress)?, [0; 0]);
             assert!(
                 !pod.netns.output("tc", &["qdisc", "show", "dev", device])?.contains("clsact"),
                 "{hook:?}"
             );
+        }
+        if hook == Hook::Tcx {
+            assert_eq!(tcx_programs(&pod.netns, "net1", TcAttachType::Ingress)?, [0; 0]);
+            assert_eq!(tcx_programs(&pod.netns, "eth0", TcAttachType::Egress)?, [0; 0]);
         }
         maps_are_gone(&maps)?;
         // There is nothing left to do, which is no error.
