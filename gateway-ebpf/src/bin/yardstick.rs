@@ -5,6 +5,7 @@
     missing_docs,
     reason = "the entry points are described next to them; their macro loses the comments"
 )]
+#![expect(non_upper_case_globals, reason = "the kernel knows a map by the name of its static")]
 
 use aya_ebpf::{
     bindings::TC_ACT_SHOT,
@@ -49,7 +50,7 @@ pub fn lookup_v4(context: TcContext) -> i32 {
             pad: [0; 3],
         }
     };
-    match yardstick.get_ptr(&key) {
+    match yardstick.get_ptr(key) {
         // SAFETY: the helper takes plain numbers.
         Some(_) => unsafe { bpf_redirect(IFINDEX, 0) as i32 },
         None => TC_ACT_SHOT,
@@ -75,7 +76,7 @@ pub fn lookup_v6(context: TcContext) -> i32 {
             pad: [0; 3],
         }
     };
-    match yardstick_v6.get_ptr(&key) {
+    match yardstick_v6.get_ptr(key) {
         // SAFETY: the helper takes plain numbers.
         Some(_) => unsafe { bpf_redirect(IFINDEX, 0) as i32 },
         None => TC_ACT_SHOT,

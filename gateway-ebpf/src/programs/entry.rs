@@ -2,7 +2,7 @@
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 
-use super::{DROP_BASE, PASS, general, hot, skb::Skb, slow_path, sweep, tables::Tables};
+use super::{DROP_BASE, PASS, general, hot, log, skb::Skb, slow_path, sweep, tables::Tables};
 use crate::maps::Config;
 
 /// tc ingress of the external link: from clients to targets.
@@ -12,10 +12,12 @@ pub fn forward<T: Tables>(context: *mut __sk_buff) -> i32 {
     if !skb.is_for::<T::Family>() {
         return PASS;
     }
-    match hot::forward::<T>(context) {
-        PASS => action::<T>(general::forward::<T>(context)),
-        verdict => action::<T>(verdict),
-    }
+    let verdict = match hot::forward::<T>(context) {
+        PASS => general::forward::<T>(context),
+        verdict => verdict,
+    };
+    log::verdict(context, "forward", verdict);
+    action::<T>(verdict)
 }
 
 /// tc ingress of the cluster link: from targets to clients.
@@ -25,10 +27,12 @@ pub fn reverse<T: Tables>(context: *mut __sk_buff) -> i32 {
     if !skb.is_for::<T::Family>() {
         return PASS;
     }
-    match hot::reverse::<T>(context) {
-        PASS => action::<T>(general::reverse::<T>(context)),
-        verdict => action::<T>(verdict),
-    }
+    let verdict = match hot::reverse::<T>(context) {
+        PASS => general::reverse::<T>(context),
+        verdict => verdict,
+    };
+    log::verdict(context, "reverse", verdict);
+    action::<T>(verdict)
 }
 
 /// tc egress of both links, IPv4 only: the second half of the slow path.

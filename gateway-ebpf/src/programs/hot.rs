@@ -114,7 +114,7 @@ fn plain<F: Family>(skb: &Skb) -> Option<Plain<F::Addr>> {
         }
         _ => return None,
     };
-    if length < F::HEADER + header || length + ETHERNET > skb.len() {
+    if length < F::HEADER + header || length + ETHERNET > skb.frame_length() {
         return None;
     }
     let gso_size = skb.gso_size();

@@ -3,12 +3,18 @@
 //! `hot` handles the packets of established flows and nothing else; whatever it declines goes through `general`, which
 //! handles every packet and would be right alone.
 
+#![expect(
+    clippy::needless_borrows_for_generic_args,
+    reason = "a key passed by value is a second copy on the BPF stack"
+)]
+
 pub mod entry;
 mod forward;
 mod general;
 mod hot;
 mod icmp_error;
 mod icmp_reply;
+mod log;
 mod mss;
 mod reservation;
 mod reverse;

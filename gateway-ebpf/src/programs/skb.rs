@@ -41,7 +41,7 @@ macro_rules! field {
 impl Skb {
     field! {
         /// Length of the frame in bytes.
-        len: len,
+        frame_length: len,
         /// The mark.
         mark: mark,
         /// Index of the device that the program is attached to.
@@ -185,7 +185,7 @@ impl Bytes for Skb {
     }
     #[inline(always)]
     fn length(&self) -> u32 {
-        self.len()
+        self.frame_length()
     }
     #[inline(always)]
     fn segment_size(&self) -> u32 {

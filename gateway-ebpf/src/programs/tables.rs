@@ -1,6 +1,9 @@
 //! The maps of one family, under names that generic code can use.
 
-use core::intrinsics::{AtomicOrdering, atomic_cxchg};
+use core::{
+    intrinsics::{AtomicOrdering, atomic_cxchg},
+    mem::offset_of,
+};
 
 use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
 
@@ -115,8 +118,7 @@ impl Guarded for V4 {
     }
     #[inline(always)]
     fn activity(reply: *mut ReplyV4) -> *mut u64 {
-        // SAFETY: projects within the map value.
-        unsafe { &raw mut (*reply).activity }
+        reply.wrapping_byte_add(offset_of!(ReplyV4, activity)).cast()
     }
 }
 
@@ -128,7 +130,7 @@ impl Guarded for V6 {
             let word = reply.cast::<u64>();
             (
                 word.read_volatile(),
-                (&raw const (*reply).client).cast::<[u32; 4]>().read_volatile(),
+                reply.wrapping_byte_add(offset_of!(ReplyV6, client)).cast::<[u32; 4]>().read_volatile(),
                 word.read_volatile(),
             )
         };
@@ -154,14 +156,16 @@ impl Guarded for V6 {
             if !compare_and_swap(reply.cast(), word, locked) {
                 return false;
             }
-            (&raw mut (*reply).client).cast::<[u32; 4]>().write_volatile(bytemuck::cast(owner.client));
+            reply
+                .wrapping_byte_add(offset_of!(ReplyV6, client))
+                .cast::<[u32; 4]>()
+                .write_volatile(bytemuck::cast(owner.client));
             compare_and_swap(reply.cast(), locked, new)
         }
     }
     #[inline(always)]
     fn activity(reply: *mut ReplyV6) -> *mut u64 {
-        // SAFETY: projects within the map value.
-        unsafe { &raw mut (*reply).activity }
+        reply.wrapping_byte_add(offset_of!(ReplyV6, activity)).cast()
     }
 }
 
@@ -170,6 +174,7 @@ impl Guarded for V6 {
 macro_rules! tables {
     ($name:ident: $family:ty, $services:ident, $targets:ident, $flows:ident, $replies:ident, $fragments:ident, $ranges:ident, $scratch:ident) => {
         /// The maps. Their names are a public interface: users see them in bpftool.
+        #[expect(non_upper_case_globals, reason = "the kernel knows a map by the name of its static")]
         mod maps {
             use aya_ebpf::{
                 btf_maps::{Array, PerCpuArray},

@@ -14,6 +14,7 @@ use super::{
     families::{Families, LoaderFamily},
     maps::is_not_found,
     object::Objects,
+    packet_log,
     pins::Pins,
 };
 
@@ -87,6 +88,7 @@ pub(super) fn load<F: LoaderFamily>(pins: &Pins, objects: &Objects, max_flows: u
         program.load().map_err(Error::program("load", &name))?;
         pin_over(&pins.path(&name), |path| program.pin(path).map_err(io::Error::other))?;
     }
+    packet_log::follow(&mut loaded);
     Ok(())
 }
 

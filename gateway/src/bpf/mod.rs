@@ -14,6 +14,7 @@ mod liveness;
 mod load;
 pub mod maps;
 mod object;
+mod packet_log;
 pub mod pins;
 pub mod preconditions;
 mod report;
