@@ -7,7 +7,8 @@ use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::Context;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use sluice_gateway::config::Gateway;
 use sluice_gateway::run::DEFAULT_RESYNC;
 use sluice_gateway::status::{Origin, Status};
@@ -98,13 +99,22 @@ struct Started(Child);
 
 impl Started {
     fn new(sluice: &Sluice, topology: &Topology) -> Self {
-        Self::with_file(sluice, topology, "/run/sluice/gateway.yaml")
+        Self::with(sluice, topology, &["--config", "/run/sluice/gateway.yaml"])
     }
 
-    fn with_file(sluice: &Sluice, topology: &Topology, file: &str) -> Self {
+    fn with(sluice: &Sluice, topology: &Topology, arguments: &[&str]) -> Self {
         let mut command = sluice.command(topology, "run");
-        command.args(["--config", file]).stdout(Stdio::null()).stderr(Stdio::null());
+        command.args(arguments).stdout(Stdio::null()).stderr(Stdio::null());
         Self(command.spawn().unwrap())
+    }
+}
+
+impl Started {
+    /// Asks it to end, and waits until it has.
+    fn terminate(mut self) {
+        kill(Pid::from_raw(self.0.id().cast_signed()), Signal::SIGTERM).unwrap();
+        let status = wait::until("the daemon's end", wait::PATIENCE, || Ok(self.0.try_wait()?)).unwrap();
+        assert!(status.success(), "{status}");
     }
 }
 
@@ -171,7 +181,7 @@ fn an_edited_config_map_is_in_force_at_once() {
         shell(&sluice, &topology, &script);
     };
     publish(1, 80);
-    let _daemon = Started::with_file(&sluice, &topology, "/run/mount/gateway.yaml");
+    let _daemon = Started::with(&sluice, &topology, &["--config", "/run/mount/gateway.yaml"]);
     let serves = |generation: u64, port: u16| {
         move |status: &Status| {
             let edits = status.config.as_ref().map(|config| config.generation);
@@ -261,6 +271,13 @@ fn the_data_path_outlives_the_daemon_and_cleanup_leaves_no_trace() {
     sluice.cleanup(&topology).unwrap();
     let left = differences(&before, &traces(&sluice, &topology));
     assert!(left.is_empty(), "cleaning up left or took something: {left:#?}");
+
+    let arguments = ["--config", "/run/sluice/gateway.yaml", "--detach-on-exit"];
+    let daemon = Started::with(&sluice, &topology, &arguments);
+    until(&sluice, "the gateway is ready again", |status| status.ready);
+    daemon.terminate();
+    let left = differences(&before, &traces(&sluice, &topology));
+    assert!(left.is_empty(), "ending with --detach-on-exit left or took something: {left:#?}");
 }
 
 #[test]

@@ -96,33 +96,10 @@ pub async fn run(options: Options) -> Result<()> {
     );
     let shared = Arc::new(Shared::new(&options));
     let (binds, wanted) = channel::channel(Bind::all(config::Gateway::default().admin_port, None, []));
-    let mut servers = JoinSet::new();
-    servers.spawn(Listeners::new(admin::cluster_routes(shared.clone()), wanted).run());
-    let socket = LocalSocket::bind(&options.folder.socket())
-        .with_context(|| format!("listening on {}", options.folder.socket().display()))?;
-    let routes = admin::local_routes(shared.clone());
-    servers.spawn(async move {
-        if let Err(error) = socket.serve(routes).await {
-            warn!(%error, "the local socket ended");
-        }
-    });
-
+    let mut servers = serve(&options, &shared, wanted)?;
     let net = Arc::new(Net::open().context("opening the network")?);
     let wake = Arc::new(Notify::new());
-    let mut watchers = JoinSet::new();
-    watchers.spawn({
-        let (path, wake) = (options.config.clone(), wake.clone());
-        async move { watch::config_folder(&path, wake).await }
-    });
-    watchers.spawn({
-        let (net, wake) = (net.clone(), wake.clone());
-        async move {
-            loop {
-                net.changed().await;
-                wake.notify_one();
-            }
-        }
-    });
+    let mut watchers = watch(&options, &net, &wake);
 
     let mut reconciler = Reconciler::new(&options, net.clone(), shared.clone(), binds);
     let mut next = Instant::now();
@@ -166,4 +143,38 @@ pub async fn run(options: Options) -> Result<()> {
     drop(reconciler);
     servers.shutdown().await;
     result
+}
+
+/// Answers probes, scrapes and the command line.
+fn serve(
+    options: &Options,
+    shared: &Arc<Shared>,
+    binds: channel::Receiver<Vec<Bind>>,
+) -> Result<JoinSet<()>> {
+    let path = options.folder.socket();
+    let socket = LocalSocket::bind(&path).with_context(|| format!("listening on {}", path.display()))?;
+    let routes = admin::local_routes(shared.clone());
+    let mut servers = JoinSet::new();
+    servers.spawn(Listeners::new(admin::cluster_routes(shared.clone()), binds).run());
+    servers.spawn(async move {
+        if let Err(error) = socket.serve(routes).await {
+            warn!(%error, "the local socket ended");
+        }
+    });
+    Ok(servers)
+}
+
+/// Rings `wake` when the file or the network may have changed.
+fn watch(options: &Options, net: &Arc<Net>, wake: &Arc<Notify>) -> JoinSet<()> {
+    let mut watchers = JoinSet::new();
+    let (path, file_wake) = (options.config.clone(), wake.clone());
+    watchers.spawn(async move { watch::config_folder(&path, file_wake).await });
+    let (net, wake) = (net.clone(), wake.clone());
+    watchers.spawn(async move {
+        loop {
+            net.changed().await;
+            wake.notify_one();
+        }
+    });
+    watchers
 }
