@@ -37,21 +37,30 @@ pub fn run(args: &Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-/// Builds both objects, copies them to `target/ebpf` and prints the table.
+/// Builds the objects into `target/ebpf` and prints the table.
 ///
 /// # Errors
 /// If the tools cannot be had, the build fails, or the kernel refuses a program.
 pub fn build(debug_log: bool) -> Result<()> {
     ui::heading("Building the BPF programs");
+    let objects = objects(debug_log)?;
+    report(&folder(), &objects)
+}
+
+/// Builds the objects into `target/ebpf`, and returns each with its name.
+///
+/// # Errors
+/// If the tools cannot be had, or the build fails.
+pub fn objects(debug_log: bool) -> Result<Vec<(&'static str, Vec<u8>)>> {
     let compiler = toolchain::ensure()?;
     let linker = tools::bpf_linker(&compiler)?;
     let mut command = cargo(&compiler, &linker);
     command.args(["build", "--package", "sluice-gateway-ebpf", "--bins", "--features"]);
     command.arg(if debug_log { "programs,log" } else { "programs" }).args(target_args());
-    process::run(&mut command).context("building the BPF programs")?;
+    process::run_quietly("building the BPF programs", &mut command)?;
 
     let from = target_dir().join(TARGET).join(PROFILE);
-    let to = process::root().join("target/ebpf");
+    let to = folder();
     fs::create_dir_all(&to).with_context(|| format!("making {}", to.display()))?;
     let mut objects = Vec::new();
     for name in OBJECTS {
@@ -60,7 +69,12 @@ pub fn build(debug_log: bool) -> Result<()> {
         write_if_changed(&to.join(name), &bytes)?;
         objects.push((name, bytes));
     }
-    report(&to, &objects)
+    Ok(objects)
+}
+
+/// Where the gateway's build script looks for the objects.
+fn folder() -> PathBuf {
+    process::root().join("target/ebpf")
 }
 
 /// The cargo that compiles for the BPF target, with the settings that it takes and free of the user's.

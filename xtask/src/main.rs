@@ -1,6 +1,8 @@
 //! `cargo xtask`: the one door to building, testing and trying Sluice.
 
+mod binaries;
 mod build_ebpf;
+mod demo;
 mod libtest;
 mod lint;
 mod object;
@@ -25,6 +27,7 @@ use clap::{Parser, Subcommand};
 Every command prints what it runs. What is missing it installs as root on Debian
 and Ubuntu; elsewhere it prints the exact commands. On a fresh machine with Rust:
 
+  cargo xtask demo          build everything, and show it at work (root)
   cargo xtask test          build everything, lint, run all rungs of tests (root)
   cargo xtask test unit     the tests that need neither root nor BPF in the kernel
   cargo xtask build-ebpf    the BPF programs alone, with their sizes
@@ -43,6 +46,7 @@ struct Cli {
 enum Command {
     Setup(setup::Args),
     BuildEbpf(build_ebpf::Args),
+    Demo(demo::Args),
     Lint(lint::Args),
     Test(test::Args),
 }
@@ -52,6 +56,7 @@ fn main() -> ExitCode {
     let result = process::handle_signals().and_then(|()| match cli.command {
         Command::Setup(args) => setup::run(&args),
         Command::BuildEbpf(args) => build_ebpf::run(&args),
+        Command::Demo(args) => demo::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Test(args) => test::run(&args),
     });

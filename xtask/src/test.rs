@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::{
-    build_ebpf,
+    binaries, build_ebpf,
     libtest::{self, Counts},
     lint,
     packages::{self, Group},
@@ -71,6 +71,10 @@ impl Rung {
         self != Self::Unit
     }
 
+    fn needs_binaries(self) -> bool {
+        self == Self::Netns
+    }
+
     fn groups(self) -> &'static [Group] {
         match self {
             Self::Unit => &[],
@@ -98,6 +102,9 @@ impl Rung {
         }
         for group in self.groups() {
             packages::ensure(group.packages())?;
+        }
+        if self.needs_binaries() {
+            binaries::build()?;
         }
         let mut counts = Counts::default();
         let status = process::run_lines(&mut self.command(harness), |line| {

@@ -49,10 +49,12 @@ impl Sandbox {
 
     /// The container's `/run`, from outside.
     pub fn run_dir(&self) -> PathBuf {
-        Path::new("/proc")
-            .join(std::process::id().to_string())
-            .join("fd")
-            .join(self.run.as_raw_fd().to_string())
+        own_descriptor(&self.run)
+    }
+
+    /// The mount namespace, by a path that holds while this process lives.
+    pub fn mounts_path(&self) -> PathBuf {
+        own_descriptor(&self.mounts)
     }
 
     /// A command that runs in the container: in the pod's network and these mounts, as root with the four capabilities and
@@ -70,6 +72,11 @@ impl Sandbox {
         }
         command
     }
+}
+
+/// A path by which other processes reach an open file of this one.
+fn own_descriptor(file: &File) -> PathBuf {
+    Path::new("/proc").join(std::process::id().to_string()).join("fd").join(file.as_raw_fd().to_string())
 }
 
 fn lay_mounts() -> Result<()> {

@@ -32,6 +32,7 @@ const FOLDER: &str = "sluice";
 pub struct Sluice {
     binary: PathBuf,
     sandbox: Sandbox,
+    gateway_id: String,
     child: Option<Child>,
     /// The file that is in place.
     text: String,
@@ -45,7 +46,18 @@ impl Sluice {
     pub fn new(topology: &Topology) -> Result<Self> {
         let sandbox = Sandbox::new(&topology.pod)?;
         fs::create_dir(sandbox.run_dir().join(FOLDER)).context("making the daemon's folder")?;
-        Ok(Self { binary: binary()?, sandbox, child: None, text: String::new() })
+        let gateway_id = "test".to_owned();
+        Ok(Self { binary: binary()?, sandbox, gateway_id, child: None, text: String::new() })
+    }
+
+    /// Names its folder of pins, `test` unless set.
+    pub fn set_gateway_id(&mut self, gateway_id: &str) {
+        gateway_id.clone_into(&mut self.gateway_id);
+    }
+
+    /// The container's mount namespace, for other processes while this one lives.
+    pub fn mounts_path(&self) -> PathBuf {
+        self.sandbox.mounts_path()
     }
 
     /// Uses another build of the gateway from the next start on.
@@ -70,7 +82,12 @@ impl Sluice {
     /// A command of the gateway's command line, in the container: `status`, `flows`, `cleanup`, ...
     pub fn command(&self, topology: &Topology, name: &str) -> Command {
         let mut command = self.sandbox.command(&topology.pod, &self.binary);
-        command.arg(name).args(["--runtime-dir", &format!("/run/{FOLDER}"), "--gateway-id", "test"]);
+        command.arg(name).args([
+            "--runtime-dir",
+            &format!("/run/{FOLDER}"),
+            "--gateway-id",
+            &self.gateway_id,
+        ]);
         command
     }
 
@@ -242,17 +259,17 @@ impl Drop for Sluice {
     }
 }
 
-/// The binary that was built together with this test: the test is in `target/<profile>/deps`.
+/// The binary that was built together with this program: beside it, or above it if this is a test in `target/<profile>/deps`.
 fn binary() -> Result<PathBuf> {
-    let test = std::env::current_exe().context("finding this test's own path")?;
-    let folder = test.ancestors().nth(2).context("the test is not in a target directory")?;
-    let binary = folder.join("sluice-gateway");
-    ensure!(
-        binary.is_file(),
-        "{} is missing: run the tests by `cargo xtask test netns`, or `cargo build -p sluice-gateway` first",
-        binary.display()
-    );
-    Ok(binary)
+    let program = std::env::current_exe().context("finding this program's own path")?;
+    let mut places = program.ancestors().skip(1).take(2).map(|folder| folder.join("sluice-gateway"));
+    places.find(|path| path.is_file()).with_context(|| {
+        format!(
+            "there is no sluice-gateway near {}: run the tests by `cargo xtask test netns`, or `cargo build -p sluice-gateway` \
+             first",
+            program.display()
+        )
+    })
 }
 
 /// Whether the process has the four capabilities and no others: a test that runs with more proves nothing.

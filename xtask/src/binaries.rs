@@ -1,0 +1,27 @@
+//! Sluice's own programs, as the demo and the tests run them.
+
+use std::path::PathBuf;
+
+use anyhow::Result;
+
+use crate::process;
+
+/// The demo's program.
+pub const DEMO: &str = "sluice-demo";
+
+/// Builds the gateway, with the BPF programs that are in `target/ebpf` inside, the controller and the demo.
+///
+/// # Errors
+/// If the compiler refuses one.
+pub fn build() -> Result<()> {
+    let mut command = process::cargo();
+    command.args(["build", "--package", "sluice-gateway", "--package", "sluice-controller"]);
+    command.args(["--package", "sluice-tests", "--bins"]);
+    process::run_quietly("building gateway and controller", &mut command)
+}
+
+/// Where [`build`] puts a program.
+pub fn path(name: &str) -> PathBuf {
+    let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
+    process::root().join(target).join("debug").join(name)
+}
