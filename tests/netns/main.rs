@@ -4,8 +4,14 @@
 
 mod daemon;
 mod edits;
+mod expiry;
+mod flood;
+mod leftovers;
 mod loader;
 mod oracle;
+mod ports;
+mod race;
+mod ranges;
 mod reconcile;
 mod restart;
 mod tables;

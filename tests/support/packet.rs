@@ -191,6 +191,38 @@ pub fn udp(source: SocketAddr, destination: SocketAddr, payload: &[u8]) -> Vec<u
     bytes
 }
 
+/// A TCP segment without payload, with an MSS option where it is a SYN.
+pub fn tcp(
+    source: SocketAddr,
+    destination: SocketAddr,
+    flags: u8,
+    sequence: u32,
+    acknowledgement: u32,
+) -> Vec<u8> {
+    let options: &[u8] = if flags & SYN != 0 { &[2, 4, 5, 0xb4] } else { &[] };
+    let length = 20 + options.len();
+    let mut bytes = Vec::with_capacity(length);
+    bytes.extend_from_slice(&source.port().to_be_bytes());
+    bytes.extend_from_slice(&destination.port().to_be_bytes());
+    bytes.extend_from_slice(&sequence.to_be_bytes());
+    bytes.extend_from_slice(&acknowledgement.to_be_bytes());
+    bytes.extend_from_slice(&[(length as u8 / 4) << 4, flags, 0xff, 0xff, 0, 0, 0, 0]);
+    bytes.extend_from_slice(options);
+    let sum = internet_checksum(&[&pseudo_header(6, source.ip(), destination.ip(), length), &bytes]);
+    bytes[16..18].copy_from_slice(&sum.to_be_bytes());
+    bytes
+}
+
+/// TCP flag.
+pub const SYN: u8 = 2;
+/// TCP flag.
+pub const ACK: u8 = 16;
+
+/// An IPv4 packet that carries `transport`.
+pub fn v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, transport: &[u8]) -> Vec<u8> {
+    v4_fragment(source, destination, protocol, 0, 0, false, transport)
+}
+
 /// IP packets that carry `transport` in fragments of at most `size` bytes each, a multiple of 8.
 pub fn fragments(
     source: IpAddr,

@@ -191,13 +191,15 @@ fn enter<T: Tables>(scratch: &mut Scratch<Addr<T>>, found: u32) -> i32 {
     let new = new_head(scratch);
     if !insert::<T>(scratch, new) {
         let replaced = replace::<T>(scratch, new);
+        if replaced == ADOPTED {
+            if scratch.snat_port != new.snat_port() || scratch.target != u32::from(slot) {
+                // The other CPU's reservation counts; this one goes back.
+                release::<T>(scratch);
+            }
+            return CONTINUE;
+        }
         if replaced != CONTINUE {
             return replaced;
-        }
-        if scratch.snat_port != new.snat_port() || scratch.target != u32::from(slot) {
-            // The other CPU's reservation counts; this one goes back.
-            release::<T>(scratch);
-            return CONTINUE;
         }
     }
     count_opened::<T>(service_of::<T>(slot));
@@ -241,6 +243,9 @@ fn insert<T: Tables>(scratch: &Scratch<Addr<T>>, new: FlowHead) -> bool {
     T::flows().insert(&scratch.flow, value, u64::from(BPF_NOEXIST)).is_ok()
 }
 
+/// From [`replace`]: another CPU has entered the flow, and counted it.
+const ADOPTED: i32 = CONTINUE - 1;
+
 /// What [`enter`] does where the key is taken, or the map is full.
 #[inline(never)]
 fn replace<T: Tables>(scratch: &mut Scratch<Addr<T>>, new: FlowHead) -> i32 {
@@ -253,14 +258,19 @@ fn replace<T: Tables>(scratch: &mut Scratch<Addr<T>>, new: FlowHead) -> i32 {
         release::<T>(scratch);
         return dropped(Drop::Busy);
     }
+    // The flow was dead when it was looked up. Its reservation may have been renewed since, for the flow that is being made: the
+    // client's side alone tells whether another CPU has made that flow meanwhile.
+    let Some(config) = entry::config::<T>() else { return dropped(Drop::Unconfigured) };
+    // SAFETY: within a map value.
+    let idle = Activity(unsafe { (&raw const (*flow).activity).read_volatile() }).idle(now());
     scratch.mine = scratch.reply;
     scratch.rival = scratch.flow;
-    let live = is_live::<T>(scratch, flow, old, true);
+    let live = idle < old.state().timeout(&config.timeouts) && is_live::<T>(scratch, flow, old, true);
     scratch.reply = scratch.mine;
     if live {
         scratch.target = u32::from(old.target());
         scratch.snat_port = old.snat_port();
-        return CONTINUE;
+        return ADOPTED;
     }
     if !swap_head(flow, old, new) {
         release::<T>(scratch);

@@ -19,6 +19,8 @@ pub struct SynSeen {
     pub from: SocketAddr,
     /// To which port.
     pub to_port: u16,
+    /// Its sequence number.
+    pub sequence: u32,
     /// Whether it is a SYN-ACK.
     pub ack: bool,
     /// TTL or hop limit on arrival.
@@ -49,6 +51,7 @@ impl SynListener {
             .run(|| Ok(Socket::new(domain, Type::RAW.cloexec().nonblocking(), Some(Protocol::TCP))?))
             .with_context(|| format!("listening to TCP in {}", netns.name()))?;
         socket::receive_headers(&socket, family)?;
+        socket.set_recv_buffer_size(4 << 20).context("making room for segments")?;
         Ok(Self { socket, family })
     }
 
@@ -71,6 +74,7 @@ impl SynListener {
                 seen.push(SynSeen {
                     from: SocketAddr::new(peer.ip(), u16::from_be_bytes([tcp[0], tcp[1]])),
                     to_port: u16::from_be_bytes([tcp[2], tcp[3]]),
+                    sequence: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
                     ack: flags & 16 != 0,
                     ttl: got.ttl,
                     tos: got.tos,

@@ -1,0 +1,88 @@
+//! Source ports towards one target: none is refused while there are enough, exhaustion is counted, and it passes.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::time::{Duration, Instant};
+
+use sluice_gateway_ebpf::verdict::Drop;
+use sluice_tests::addresses::Family;
+use sluice_tests::gateway::{GatewayUnderTest, Port, Sluice, Spec};
+use sluice_tests::kube_proxy::Protocol;
+use sluice_tests::packet;
+use sluice_tests::peers::{PacketSender, UdpClient, UdpOutcome, UdpServer};
+use sluice_tests::topology::Topology;
+use sluice_tests::wait;
+
+const PORT: u16 = 53;
+/// Ports 1024 to 65535.
+const TUPLES: usize = 64_512;
+/// Idle seconds after which a flow's port is free again: enough to fill the table first.
+const IDLE: u32 = 25;
+
+/// Clients with random addresses and ports, none twice; the same ones each time.
+fn clients() -> impl Iterator<Item = (Ipv4Addr, u16)> {
+    let mut seen = std::collections::HashSet::new();
+    let mut state: u64 = 0x1234_5678_9abc_def1;
+    std::iter::repeat_with(move || {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        // 100.64.0.0/10, and unprivileged ports.
+        let address = Ipv4Addr::from(0x6440_0000 | ((state >> 40) as u32 & 0x003f_ffff));
+        (address, 1024 + ((state >> 16) % TUPLES as u64) as u16)
+    })
+    .filter(move |client| seen.insert(*client))
+}
+
+#[test]
+fn random_clients_share_the_ports_of_one_target() {
+    let topology = Topology::builder().families(&[Family::V4]).unproxied().build().unwrap();
+    topology.router.ip("route add blackhole 100.64.0.0/10").unwrap();
+    let plan = Family::V4.plan();
+    let _server = UdpServer::start(&topology.backends[0], plan.cluster_ip, PORT).unwrap();
+    let mut sluice = Sluice::new(&topology).unwrap();
+    let mut spec = Spec::of(&[Port::new(Protocol::Udp, PORT)]);
+    spec.timeouts = vec![("udpUnreplied", IDLE), ("udpStream", IDLE)];
+    sluice.serve(&topology, &spec).unwrap();
+
+    let IpAddr::V4(vip) = plan.vip else { panic!("an IPv4 address") };
+    let sender = PacketSender::new(&topology.client, Family::V4).unwrap();
+    let mut clients = clients();
+    let started = Instant::now();
+    let mut send = |count: usize| {
+        for (address, port) in clients.by_ref().take(count) {
+            let from = SocketAddr::new(address.into(), port);
+            let datagram = packet::udp(from, SocketAddr::new(plan.vip, PORT), b"?");
+            sender.send(&packet::v4(address, vip, 17, &datagram), plan.vip).unwrap();
+        }
+    };
+    let opened = |sluice: &Sluice| sluice.status().unwrap().services[0].counters.flows_opened;
+
+    let enough = TUPLES * 9 / 10;
+    send(enough);
+    assert_eq!(sluice.dropped(Drop::PortsExhausted).unwrap(), 0, "refused below 90 % of the ports");
+    assert_eq!(opened(&sluice), enough as u64, "every client has a flow");
+
+    let beyond = TUPLES / 5;
+    send(beyond);
+    let refused = sluice.dropped(Drop::PortsExhausted).unwrap();
+    let filled = opened(&sluice);
+    assert!(
+        started.elapsed() < Duration::from_secs(IDLE.into()),
+        "too slow: flows expired while others were made"
+    );
+    println!("{} tuples in {:.1?}: {filled} served, {refused} refused", enough + beyond, started.elapsed());
+    assert!(filled <= TUPLES as u64, "{filled} flows share {TUPLES} ports");
+    assert_eq!(filled + refused, (enough + beyond) as u64, "each client is served or counted");
+    assert!(filled * 100 >= TUPLES as u64 * 97, "only {filled} of {TUPLES} ports were found");
+
+    // The flows go idle together; then there are ports again.
+    let mut client = UdpClient::connect_any(&topology.client, SocketAddr::new(plan.vip, PORT)).unwrap();
+    wait::until("ports are free again", Duration::from_secs(u64::from(IDLE) + 30), || {
+        let (outcome, _) = client.exchange(b"now?", Duration::from_millis(300))?;
+        Ok(matches!(outcome, UdpOutcome::Reply(_)).then_some(()))
+    })
+    .unwrap();
+    let before = sluice.dropped(Drop::PortsExhausted).unwrap();
+    send(1000);
+    assert_eq!(sluice.dropped(Drop::PortsExhausted).unwrap(), before, "refused although ports are free");
+}
