@@ -141,9 +141,10 @@ impl Guide<'_> {
     fn start_clock(&self) -> Result<Clock> {
         let line = format!("curl -sN {VIP}clock");
         println!("{BOLD}{}${BOLD:#} {line} &", Place::Far.name());
-        let mut command = Place::Far.command(self.name, "curl")?;
+        // Ended with this process, even when that is killed and cannot do it itself.
+        let mut command = Place::Far.command(self.name, "setpriv")?;
         let mut child = command
-            .args(["-sN", &format!("{VIP}clock")])
+            .args(["--pdeathsig", "KILL", "curl", "-sN", &format!("{VIP}clock")])
             .stdout(Stdio::piped())
             .spawn()
             .with_context(|| format!("starting {line}"))?;

@@ -3,6 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
 mod daemon;
+mod demo;
 mod edits;
 mod expiry;
 mod flood;
