@@ -24,6 +24,7 @@ mod cost;
 mod errors;
 mod fragments;
 mod headers;
+mod memory;
 mod reservations;
 mod services;
 mod tcp;

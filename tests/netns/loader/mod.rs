@@ -1,5 +1,6 @@
 //! The loader's handling of programs, maps and links, on namespaces and a pin folder of each test's own.
 
+mod dump;
 mod lifecycle;
 mod neighbours;
 mod refusals;
