@@ -3,7 +3,7 @@
 //! Everything works on words as they lie in memory: the one's complement sum does not care about byte order as long as all
 //! words are read the same way.
 
-use crate::family::Address;
+use crate::address::Address;
 
 /// A one's complement difference between what a checksum covered and what it covers now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

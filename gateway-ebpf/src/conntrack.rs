@@ -1,9 +1,56 @@
 //! Connection tracking: states, how packets move them, and when an entry is dead or may be taken over.
 
-use crate::{
-    maps::Timeouts,
-    packet::{protocol, transport::flags},
-};
+use bytemuck::{Pod, Zeroable};
+
+use crate::protocol::{self, flags};
+
+/// Idle times in seconds.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Pod, Zeroable)]
+pub struct Timeouts {
+    /// TCP handshake not completed by the client.
+    pub tcp_half_open: u32,
+    /// TCP established.
+    pub tcp_established: u32,
+    /// TCP after the first FIN.
+    pub tcp_fin: u32,
+    /// TCP after both FINs, the target's first: how long the target may stay in TIME_WAIT. The reservation rests as long.
+    pub tcp_time_wait: u32,
+    /// TCP after a RST, or after both FINs with the client's first. The reservation rests as long.
+    pub tcp_closed: u32,
+    /// UDP, no answer or no second exchange yet.
+    pub udp_unreplied: u32,
+    /// UDP streams.
+    pub udp_stream: u32,
+    /// SCTP, no answer yet.
+    pub sctp_unreplied: u32,
+    /// SCTP, answered.
+    pub sctp_established: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+impl Timeouts {
+    /// Netfilter's values, where it has the state (nf_conntrack_proto_{tcp,udp,sctp}.c, Linux 6.18).
+    pub const DEFAULT: Self = Self {
+        tcp_half_open: 60,
+        tcp_established: 432_000,
+        tcp_fin: 120,
+        tcp_time_wait: 60,
+        tcp_closed: 10,
+        udp_unreplied: 30,
+        udp_stream: 120,
+        sctp_unreplied: 30,
+        sctp_established: 210,
+        pad: 0,
+    };
+}
+
+impl Default for Timeouts {
+    fn default() -> Self {
+        Self::DEFAULT
+    }
+}
 
 /// State of a flow, [`crate::maps::Flow::state`].
 #[repr(u8)]

@@ -10,6 +10,7 @@
     expect(internal_features, reason = "compare-and-swap on a map value has no stable form")
 )]
 
+pub mod address;
 pub mod checksum;
 pub mod conntrack;
 pub mod family;
@@ -18,4 +19,5 @@ pub mod packet;
 pub mod ports;
 #[cfg(target_arch = "bpf")]
 pub mod programs;
+pub mod protocol;
 pub mod verdict;

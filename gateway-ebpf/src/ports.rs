@@ -4,7 +4,7 @@
 //! the same ports in the same order. The client's own port comes first; then a walk with a hash-derived start and odd
 //! stride. Simulated with random client ports, 128 such probes first fail at 92 % occupancy, 32 linear ones at 41 %.
 
-use crate::{family::Address, maps::FlowKey};
+use crate::{address::Address, maps::FlowKey};
 
 /// Lowest port that is ever used; those below are for privileged sockets.
 pub const FIRST: u16 = 1024;

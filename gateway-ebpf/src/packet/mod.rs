@@ -6,24 +6,11 @@ pub mod ipv4;
 pub mod ipv6;
 pub mod transport;
 
-use crate::family::Family;
+use crate::family::{Family, V4, V6};
+pub use crate::protocol;
 
 /// Length of an Ethernet header.
 pub const ETHERNET: u32 = 14;
-
-/// IP protocol numbers (IANA).
-pub mod protocol {
-    /// ICMP.
-    pub const ICMP: u8 = 1;
-    /// TCP.
-    pub const TCP: u8 = 6;
-    /// UDP.
-    pub const UDP: u8 = 17;
-    /// ICMPv6.
-    pub const ICMPV6: u8 = 58;
-    /// SCTP.
-    pub const SCTP: u8 = 132;
-}
 
 /// Something that packet bytes are read from.
 pub trait Bytes {
@@ -119,14 +106,53 @@ impl<A> Packet<A> {
     }
 }
 
+/// A family whose headers can be parsed.
+pub trait Network: Family {
+    /// Parses the network header at offset `at` of a frame into `packet`; `quoted`: of a packet in an ICMP error, which may be cut
+    /// short.
+    ///
+    /// # Errors
+    /// [`ParseError`], see there.
+    fn parse(
+        frame: &impl Bytes,
+        at: u32,
+        quoted: bool,
+        packet: &mut Packet<Self::Addr>,
+    ) -> Result<(), ParseError>;
+}
+
+impl Network for V4 {
+    #[inline(always)]
+    fn parse(
+        frame: &impl Bytes,
+        at: u32,
+        quoted: bool,
+        packet: &mut Packet<[u8; 4]>,
+    ) -> Result<(), ParseError> {
+        ipv4::parse(frame, at, quoted, packet)
+    }
+}
+
+impl Network for V6 {
+    #[inline(always)]
+    fn parse(
+        frame: &impl Bytes,
+        at: u32,
+        quoted: bool,
+        packet: &mut Packet<[u8; 16]>,
+    ) -> Result<(), ParseError> {
+        ipv6::parse(frame, at, quoted, packet)
+    }
+}
+
 /// Parses a frame of family `F`, whose EtherType the caller has checked, into `packet`; in place, since the BPF stack has no room for
 /// a second one.
 ///
 /// # Errors
 /// [`ParseError`], see there.
 #[inline(always)]
-pub fn parse<F: Family>(frame: &impl Bytes, packet: &mut Packet<F::Addr>) -> Result<(), ParseError> {
-    F::parse_network(frame, ETHERNET, false, packet)?;
+pub fn parse<F: Network>(frame: &impl Bytes, packet: &mut Packet<F::Addr>) -> Result<(), ParseError> {
+    F::parse(frame, ETHERNET, false, packet)?;
     if packet.fragment != fragment::LATER {
         transport::parse(frame, packet)?;
     }

@@ -1,18 +1,7 @@
 //! Transport headers: TCP (RFC 9293), UDP (RFC 768), SCTP (RFC 9260), and the type of ICMP messages.
 
 use super::{Bytes, Packet, ParseError, fragment, protocol};
-
-/// TCP flags.
-pub mod flags {
-    /// No more data from the sender.
-    pub const FIN: u8 = 0x01;
-    /// Opens a connection.
-    pub const SYN: u8 = 0x02;
-    /// Ends a connection at once.
-    pub const RST: u8 = 0x04;
-    /// The acknowledgement number is valid.
-    pub const ACK: u8 = 0x10;
-}
+pub use crate::protocol::flags;
 
 /// Offset of the checksum in a TCP header.
 pub const TCP_CHECKSUM: u32 = 16;

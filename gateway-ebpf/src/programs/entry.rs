@@ -2,8 +2,12 @@
 
 use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
 
-use super::{DROP_BASE, PASS, general, hot, log, skb::Skb, slow_path, sweep, tables::Tables};
-use crate::maps::Config;
+use super::{
+    DROP_BASE, PASS, general, hot, log,
+    skb::Skb,
+    slow_path, sweep,
+    tables::{Tables, count_drop},
+};
 
 /// tc ingress of the external link: from clients to targets.
 #[inline(always)]
@@ -62,19 +66,4 @@ fn action<T: Tables>(verdict: i32) -> i32 {
     }
     count_drop::<T>((verdict - DROP_BASE) as u32);
     TC_ACT_SHOT
-}
-
-/// Counts a packet that goes no further, by the index of its reason.
-#[inline(always)]
-pub(super) fn count_drop<T: Tables>(reason: u32) {
-    if let Some(counter) = T::drops().get_ptr_mut(reason) {
-        // SAFETY: a per-CPU value; programs on one CPU do not interrupt one another.
-        unsafe { *counter += 1 };
-    }
-}
-
-/// The settings, if they are complete enough to send packets.
-#[inline(always)]
-pub(super) fn config<T: Tables>() -> Option<&'static Config> {
-    T::config().get(0).filter(|c| c.external_mtu != 0 && c.cluster_mtu != 0)
 }

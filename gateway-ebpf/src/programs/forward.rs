@@ -1,58 +1,19 @@
 //! The flow of a packet from a client: found, moved on, or made.
 
 use super::{
-    CONTINUE, PASS, dropped, entry, now, reservation,
-    tables::{Addr, Guarded, Scratch, Tables, head, swap_head},
+    CONTINUE, PASS, dropped,
+    flow::{is_live, key_of},
+    now, reservation,
+    tables::{Addr, Scratch, Tables, head, swap_head},
 };
 use crate::{
     conntrack::{Direction, State},
     family::{Address, Family},
-    maps::{
-        Activity, Flow, FlowHead, FlowKey, RangeKey, ReplyKey, SERVICE_HAS_RANGES, Service, ServiceKey,
-        TARGET_ACTIVE, TARGET_DRAINING, Target, flow_check,
-    },
+    maps::{Activity, Flow, FlowHead, RangeKey, SERVICE_HAS_RANGES, Service, ServiceKey, flow_check},
     packet::{Packet, protocol, transport, transport::flags},
     ports::{Sequence, client_hash},
     verdict::Drop,
 };
-
-/// The neighbour on the cluster link through which a target is reached.
-#[inline(always)]
-pub(super) fn next_hop<A: Address>(target: &Target<A>) -> A {
-    if target.cluster_next_hop.is_zero() { target.address } else { target.cluster_next_hop }
-}
-
-/// The key of the reservation of `port` towards a target.
-#[inline(always)]
-pub(super) fn reply_key<A: Copy>(target: &Target<A>, port: u16) -> ReplyKey<A> {
-    ReplyKey {
-        target: target.address,
-        snat: target.snat,
-        target_port: target.port,
-        snat_port: port,
-        protocol: target.protocol,
-        pad: [0; 3],
-    }
-}
-
-/// Whether flows may go on to a target: UDP leaves a draining one at once.
-#[inline(always)]
-pub(super) fn continues<A>(target: &Target<A>) -> bool {
-    target.state == TARGET_ACTIVE || (target.state == TARGET_DRAINING && target.protocol != protocol::UDP)
-}
-
-/// The client's view of a packet that came from it.
-#[inline(always)]
-const fn key_of<A: Copy>(packet: &Packet<A>) -> FlowKey<A> {
-    FlowKey {
-        client: packet.source,
-        vip: packet.destination,
-        client_port: packet.source_port,
-        vip_port: packet.destination_port,
-        protocol: packet.protocol,
-        pad: [0; 3],
-    }
-}
 
 /// Finds or makes the flow of a packet that has a transport header: client, target and ports.
 #[inline(never)]
@@ -84,38 +45,6 @@ pub(super) fn plan<T: Tables>(scratch: &mut Scratch<Addr<T>>) -> i32 {
         }
     }
     open::<T>(scratch)
-}
-
-/// Whether a flow still holds: its target serves it, its reservation is its own, and one of the two has seen a packet in time.
-/// The flow is the one under `scratch.rival`. `opening`: for a packet that opens a connection, which a closed one does not keep
-/// at a target that is being left.
-#[inline(never)]
-pub(super) fn is_live<T: Tables>(
-    scratch: &mut Scratch<Addr<T>>,
-    flow: *const Flow,
-    current: FlowHead,
-    opening: bool,
-) -> bool {
-    let Some(target) = T::targets().get(u32::from(current.target())) else { return false };
-    if !continues(target) || (opening && target.state != TARGET_ACTIVE && current.state().is_closed()) {
-        return false;
-    }
-    scratch.reply = reply_key(target, current.snat_port());
-    let Some(reply) = T::replies().get_ptr_mut(&scratch.reply) else { return false };
-    let Some((owner, _)) = T::Family::owner(reply) else { return false };
-    let key = &scratch.rival;
-    if owner.client != key.client || owner.client_port != key.client_port || owner.target != current.target()
-    {
-        return false;
-    }
-    let Some(config) = entry::config::<T>() else { return false };
-    let timeout = current.state().timeout(&config.timeouts);
-    let now = now();
-    // SAFETY: both lie within map values.
-    let (forward, reverse) = unsafe {
-        ((&raw const (*flow).activity).read_volatile(), T::Family::activity(reply).read_volatile())
-    };
-    Activity(forward).idle(now) < timeout || Activity(reverse).idle(now) < timeout
 }
 
 /// Moves a flow's state and clock on by a packet of the client.

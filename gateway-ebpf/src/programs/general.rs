@@ -3,13 +3,13 @@
 use aya_ebpf::bindings::__sk_buff;
 
 use super::{
-    CONTINUE, PASS, dropped, entry, fold, forward,
-    hot::client_next_hop,
-    icmp_error, icmp_reply, mss, now, reverse, rewrite,
+    CONTINUE, PASS, dropped,
+    flow::{client_next_hop, next_hop},
+    fold, forward, icmp_error, icmp_reply, mss, now, reverse, rewrite,
     rewrite::{Rest, To},
     skb::Skb,
     slow_path,
-    tables::{Addr, Scratch, Tables},
+    tables::{Addr, Scratch, Tables, config},
 };
 use crate::{
     conntrack::Direction,
@@ -45,7 +45,7 @@ fn run<T: Tables>(skb: Skb, direction: Direction) -> i32 {
         _ if direction == Direction::Reverse => return PASS,
         verdict => return verdict,
     }
-    if entry::config::<T>().is_none() {
+    if config::<T>().is_none() {
         return PASS;
     }
     let is_later = scratch.packet.fragment == fragment::LATER;
@@ -101,7 +101,7 @@ fn send_reverse<T: Tables>(skb: Skb, scratch: &mut Scratch<Addr<T>>) -> i32 {
 /// Checks the packet against the next link, rewrites and sends it.
 #[inline(always)]
 fn send<T: Tables>(skb: Skb, scratch: &mut Scratch<Addr<T>>, direction: Direction) -> Result<i32, Drop> {
-    let config = entry::config::<T>().ok_or(Drop::Unconfigured)?;
+    let config = config::<T>().ok_or(Drop::Unconfigured)?;
     let target = T::targets().get(scratch.target).ok_or(Drop::NoTarget)?;
     if scratch.packet.ttl <= 1 {
         return Ok(answer::<T>(skb, scratch, direction, Drop::TtlExceeded));
@@ -109,7 +109,7 @@ fn send<T: Tables>(skb: Skb, scratch: &mut Scratch<Addr<T>>, direction: Directio
     let mtu = match direction {
         Direction::Forward => {
             scratch.ifindex = config.cluster_ifindex;
-            scratch.next_hop = forward::next_hop(target);
+            scratch.next_hop = next_hop(target);
             scratch.to = To {
                 source: target.snat,
                 destination: target.address,
@@ -167,7 +167,7 @@ fn largest<F: Family>(skb: Skb, packet: &Packet<F::Addr>) -> u32 {
 /// Drops a packet and, rate permitting, turns it into the ICMP error that tells its sender why.
 #[inline(always)]
 fn answer<T: Tables>(skb: Skb, scratch: &mut Scratch<Addr<T>>, direction: Direction, reason: Drop) -> i32 {
-    let (Some(target), Some(config)) = (T::targets().get(scratch.target), entry::config::<T>()) else {
+    let (Some(target), Some(config)) = (T::targets().get(scratch.target), config::<T>()) else {
         return dropped(reason);
     };
     let mtu = match direction {
@@ -179,7 +179,7 @@ fn answer<T: Tables>(skb: Skb, scratch: &mut Scratch<Addr<T>>, direction: Direct
             config.cluster_mtu
         }
         Direction::Reverse => {
-            scratch.next_hop = forward::next_hop(target);
+            scratch.next_hop = next_hop(target);
             scratch.icmp_source = target.snat;
             scratch.ifindex = config.cluster_ifindex;
             config.external_mtu

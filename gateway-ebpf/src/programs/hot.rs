@@ -4,132 +4,23 @@
 use aya_ebpf::bindings::__sk_buff;
 
 use super::{
-    PASS, dropped, entry, now, rewrite,
+    PASS, dropped,
+    flow::{client_next_hop, next_hop},
+    now,
+    plain::plain,
+    rewrite,
     skb::Skb,
-    tables::{Guarded, Tables, head},
+    tables::{Guarded, Tables, config, head},
 };
 use crate::{
     conntrack::State,
-    family::{Address, Family},
     maps::{Activity, FlowKey, ReplyKey, TARGET_ACTIVE, TARGET_DRAINING, Target, flow_check},
-    packet::{ETHERNET, protocol, transport, transport::flags},
+    packet::protocol,
 };
 
 /// A reply younger than this is proof that its flow is alive, so that the flow itself need not be looked up. Seconds;
 /// below every timeout that the configuration accepts.
 const FRESH: u32 = 1;
-
-/// The fields of a plain packet, read straight from its headers.
-pub(super) struct Plain<A> {
-    pub source: A,
-    pub destination: A,
-    pub source_port: u16,
-    pub destination_port: u16,
-    pub protocol: u8,
-    /// Address of the IP header.
-    pub network: usize,
-    /// Length of the IP packet.
-    length: u32,
-    /// Length of the largest IP packet that leaves here: a super-packet is segmented later.
-    largest: u32,
-}
-
-/// Loads a value of the packet.
-///
-/// # Safety
-/// The bytes lie below `data_end`. The target has no alignment requirement for packet loads.
-#[inline(always)]
-unsafe fn load<V: Copy>(address: usize) -> V {
-    // SAFETY: as the caller promises.
-    unsafe { *(address as *const V) }
-}
-
-/// Loads an address of the packet, in words rather than bytes.
-///
-/// # Safety
-/// As [`load`].
-#[inline(always)]
-unsafe fn load_address<A: Address>(address: usize) -> A {
-    let mut words = [0u32; 4];
-    for (index, word) in words.iter_mut().enumerate().take(A::LEN / 4) {
-        // SAFETY: as the caller promises.
-        *word = unsafe { load(address + index * 4) };
-    }
-    A::from_words(words)
-}
-
-/// Reads a packet without options, extension headers or fragments, with a TTL to spare, of a TCP segment without SYN, FIN
-/// and RST, or of a UDP datagram with a checksum.
-#[inline(always)]
-fn plain<F: Family>(skb: &Skb) -> Option<Plain<F::Addr>> {
-    let (data, data_end) = (skb.data(), skb.data_end());
-    let network = data + ETHERNET as usize;
-    let at = network + F::HEADER as usize;
-    if at + 8 > data_end {
-        return None;
-    }
-    // SAFETY: the fixed headers and eight bytes of the next lie below `data_end`, as just checked.
-    let (source, destination, length, ttl, ip_protocol, ports) = unsafe {
-        let (length, ttl, ip_protocol, source) = if F::IS_V4 {
-            let fragment = u16::from_be(load::<u16>(network + 6)) & 0x3fff;
-            if load::<u8>(network) != 0x45 || fragment != 0 {
-                return None;
-            }
-            let length = u32::from(u16::from_be(load::<u16>(network + 2)));
-            (length, load::<u8>(network + 8), load::<u8>(network + 9), network + 12)
-        } else {
-            if load::<u8>(network) >> 4 != 6 {
-                return None;
-            }
-            let length = u32::from(u16::from_be(load::<u16>(network + 4))) + F::HEADER;
-            (length, load::<u8>(network + 7), load::<u8>(network + 6), network + 8)
-        };
-        let destination = source + F::Addr::LEN;
-        (load_address(source), load_address(destination), length, ttl, ip_protocol, load::<u32>(at))
-    };
-    if ttl <= 1 {
-        return None;
-    }
-    let header = match ip_protocol {
-        protocol::TCP => {
-            if at + transport::TCP_HEADER as usize > data_end {
-                return None;
-            }
-            // SAFETY: a whole TCP header lies below `data_end`.
-            let (offset, tcp_flags) = unsafe { (load::<u8>(at + 12), load::<u8>(at + 13)) };
-            let header = u32::from(offset >> 4) * 4;
-            if header < transport::TCP_HEADER || tcp_flags & (flags::SYN | flags::FIN | flags::RST) != 0 {
-                return None;
-            }
-            header
-        }
-        protocol::UDP => {
-            // SAFETY: eight bytes of the header lie below `data_end`.
-            let (udp_length, checksum) = unsafe { (load::<u16>(at + 4), load::<u16>(at + 6)) };
-            let udp_length = u32::from(u16::from_be(udp_length));
-            if checksum == 0 || udp_length < 8 || udp_length > length.wrapping_sub(F::HEADER) {
-                return None;
-            }
-            8
-        }
-        _ => return None,
-    };
-    if length < F::HEADER + header || length + ETHERNET > skb.frame_length() {
-        return None;
-    }
-    let gso_size = skb.gso_size();
-    let largest = if gso_size == 0 { length } else { F::HEADER + header + gso_size };
-    Some(Plain {
-        source,
-        destination,
-        source_port: u16::from_be(ports as u16),
-        destination_port: u16::from_be((ports >> 16) as u16),
-        protocol: ip_protocol,
-        network,
-        length,
-        largest,
-    })
-}
 
 /// Whether a target still takes the packets of its flows without a second look.
 #[inline(always)]
@@ -141,7 +32,7 @@ fn serves<A>(target: &Target<A>, ip_protocol: u8) -> bool {
 #[inline(never)]
 pub fn forward<T: Tables>(context: *mut __sk_buff) -> i32 {
     let skb = Skb(context);
-    let Some(config) = entry::config::<T>() else { return PASS };
+    let Some(config) = config::<T>() else { return PASS };
     let Some(packet) = plain::<T::Family>(&skb) else { return PASS };
     if packet.largest > config.cluster_mtu {
         return PASS;
@@ -184,7 +75,7 @@ pub fn forward<T: Tables>(context: *mut __sk_buff) -> i32 {
         source_port: head.snat_port(),
         destination_port: target.port,
     };
-    let next_hop = if target.cluster_next_hop.is_zero() { target.address } else { target.cluster_next_hop };
+    let next_hop = next_hop(target);
     match rewrite::direct::<T::Family>(&skb, &packet, &to) {
         Ok(()) => skb.redirect::<T::Family>(config.cluster_ifindex, &next_hop),
         Err(reason) => dropped(reason),
@@ -195,7 +86,7 @@ pub fn forward<T: Tables>(context: *mut __sk_buff) -> i32 {
 #[inline(never)]
 pub fn reverse<T: Tables>(context: *mut __sk_buff) -> i32 {
     let skb = Skb(context);
-    let Some(config) = entry::config::<T>() else { return PASS };
+    let Some(config) = config::<T>() else { return PASS };
     let Some(packet) = plain::<T::Family>(&skb) else { return PASS };
     if packet.largest > config.external_mtu {
         return PASS;
@@ -237,22 +128,5 @@ pub fn reverse<T: Tables>(context: *mut __sk_buff) -> i32 {
     match rewrite::direct::<T::Family>(&skb, &packet, &to) {
         Ok(()) => skb.redirect::<T::Family>(config.external_ifindex, &next_hop),
         Err(reason) => dropped(reason),
-    }
-}
-
-/// The neighbour on the external link through which a client is reached: itself inside the VIP's subnet, else the gateway.
-#[inline(always)]
-pub(super) fn client_next_hop<A: Address>(target: &Target<A>, client: &A) -> Option<A> {
-    let (vip, mask, client_words) = (target.vip.words(), target.vip_mask.words(), client.words());
-    let mut outside = 0;
-    for index in 0..A::LEN / 4 {
-        outside |= (vip[index] ^ client_words[index]) & mask[index];
-    }
-    if outside == 0 {
-        Some(*client)
-    } else if target.external_next_hop.is_zero() {
-        None
-    } else {
-        Some(target.external_next_hop)
     }
 }

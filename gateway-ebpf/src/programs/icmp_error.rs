@@ -1,19 +1,18 @@
 //! ICMP errors about our flows, from either side: translated outside and inside (RFC 5508, section 4).
 
 use super::{
-    CONTINUE, PASS, dropped, entry, forward,
-    hot::client_next_hop,
-    reverse::owner_flow,
+    CONTINUE, PASS, dropped,
+    flow::{client_next_hop, is_live, next_hop, owner_flow},
     rewrite::{self, To},
     skb::Skb,
-    tables::{Addr, Scratch, Tables, head},
+    tables::{Addr, Scratch, Tables, config, head},
 };
 use crate::{
     checksum::Delta,
     conntrack::Direction,
     family::{Address, Family},
     maps::{FlowKey, ReplyKey},
-    packet::{Bytes, fragment, ipv4, ipv6, protocol, transport},
+    packet::{Bytes, Network as _, fragment, ipv4, ipv6, protocol, transport},
     verdict::Drop,
 };
 
@@ -58,7 +57,7 @@ pub(super) fn translate<T: Tables>(skb: Skb, scratch: &mut Scratch<Addr<T>>, dir
 #[inline(never)]
 fn parse_quoted<T: Tables>(skb: Skb, scratch: &mut Scratch<Addr<T>>) -> i32 {
     let (packet, inner) = (&scratch.packet, &mut scratch.inner);
-    if T::Family::parse_network(&skb, packet.transport + QUOTE, true, inner).is_err() {
+    if T::Family::parse(&skb, packet.transport + QUOTE, true, inner).is_err() {
         return PASS;
     }
     let quoted = &*inner;
@@ -88,11 +87,10 @@ fn towards_target<T: Tables>(scratch: &mut Scratch<Addr<T>>) -> i32 {
     };
     let Some(flow) = T::flows().get_ptr_mut(&scratch.rival) else { return PASS };
     let current = head(flow);
-    if !forward::is_live::<T>(scratch, flow, current, false) {
+    if !is_live::<T>(scratch, flow, current, false) {
         return PASS;
     }
-    let (Some(target), Some(config)) = (T::targets().get(u32::from(current.target())), entry::config::<T>())
-    else {
+    let (Some(target), Some(config)) = (T::targets().get(u32::from(current.target())), config::<T>()) else {
         return PASS;
     };
     scratch.to = To { source: target.snat, destination: target.address, source_port: 0, destination_port: 0 };
@@ -102,7 +100,7 @@ fn towards_target<T: Tables>(scratch: &mut Scratch<Addr<T>>) -> i32 {
         source_port: target.port,
         destination_port: current.snat_port(),
     };
-    scratch.next_hop = forward::next_hop(target);
+    scratch.next_hop = next_hop(target);
     scratch.ifindex = config.cluster_ifindex;
     scratch.mtu = config.cluster_mtu;
     CONTINUE
@@ -125,10 +123,10 @@ fn towards_client<T: Tables>(scratch: &mut Scratch<Addr<T>>) -> i32 {
         Ok(flow) => flow,
         Err(verdict) => return verdict,
     };
-    if !forward::is_live::<T>(scratch, flow, head(flow), false) {
+    if !is_live::<T>(scratch, flow, head(flow), false) {
         return PASS;
     }
-    let (Some(target), Some(config)) = (T::targets().get(scratch.target), entry::config::<T>()) else {
+    let (Some(target), Some(config)) = (T::targets().get(scratch.target), config::<T>()) else {
         return PASS;
     };
     let Some(next_hop) = client_next_hop(target, &scratch.client) else { return dropped(Drop::NoRoute) };

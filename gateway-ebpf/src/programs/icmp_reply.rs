@@ -9,9 +9,9 @@ use aya_ebpf::{
 };
 
 use super::{
-    dropped, entry, now, repeat,
+    dropped, now, repeat,
     skb::Skb,
-    tables::{Addr, Scratch, Tables},
+    tables::{Addr, Scratch, Tables, config, count_drop},
 };
 use crate::{
     checksum::{Delta, fold},
@@ -42,7 +42,7 @@ pub(super) fn send<T: Tables>(skb: Skb, scratch: &Scratch<Addr<T>>, reason: Drop
     }
     match build::<T::Family>(skb, scratch) {
         Ok(()) => {
-            entry::count_drop::<T>(reason as u32);
+            count_drop::<T>(reason as u32);
             skb.redirect::<T::Family>(scratch.ifindex, &scratch.next_hop)
         }
         Err(_) => dropped(reason),
@@ -52,7 +52,7 @@ pub(super) fn send<T: Tables>(skb: Skb, scratch: &Scratch<Addr<T>>, reason: Drop
 /// Takes one error out of this second's budget of this CPU.
 #[inline(always)]
 fn within_budget<T: Tables>() -> bool {
-    let (Some(config), Some(budget)) = (entry::config::<T>(), T::icmp_budget().get_ptr_mut(0)) else {
+    let (Some(config), Some(budget)) = (config::<T>(), T::icmp_budget().get_ptr_mut(0)) else {
         return false;
     };
     let now = now();

@@ -9,6 +9,7 @@
 )]
 
 pub mod entry;
+mod flow;
 mod forward;
 mod general;
 mod hot;
@@ -16,6 +17,7 @@ mod icmp_error;
 mod icmp_reply;
 mod log;
 mod mss;
+mod plain;
 mod reservation;
 mod reverse;
 mod rewrite;

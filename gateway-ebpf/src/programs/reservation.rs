@@ -8,11 +8,10 @@
 use aya_ebpf::bindings::BPF_NOEXIST;
 
 use super::{
-    CONTINUE, dropped, entry,
-    forward::{is_live, reply_key},
+    CONTINUE, dropped,
+    flow::{flow_key, holds, is_live, reply_key},
     now, repeat,
-    reverse::{flow_key, holds},
-    tables::{Addr, Guarded, ReplyValue, Scratch, Tables, head, swap_head},
+    tables::{Addr, Guarded, ReplyValue, Scratch, Tables, config, head, swap_head},
 };
 use crate::{
     conntrack::{FLOOD_CANDIDATES, Reuse, State, reuse},
@@ -153,7 +152,7 @@ fn renew<T: Tables>(reply: *mut ReplyValue<T>) {
 /// the reservation to whoever swaps its owner.
 #[inline(never)]
 fn evict<T: Tables>(scratch: &mut Scratch<Addr<T>>, slot: u16, reply: *mut ReplyValue<T>) -> u32 {
-    let Some(config) = entry::config::<T>() else { return OCCUPIED };
+    let Some(config) = config::<T>() else { return OCCUPIED };
     let now = now();
     // SAFETY: within a map value.
     let reverse_idle = Activity(unsafe { T::Family::activity(reply).read_volatile() }).idle(now);

@@ -1,44 +1,17 @@
 //! The flow of a packet from a target.
 
 use super::{
-    CONTINUE, PASS, dropped, entry,
-    forward::continues,
+    CONTINUE, PASS, dropped,
+    flow::owner_flow,
     now,
-    tables::{Addr, Guarded, ReplyValue, Scratch, Tables, head, swap_head},
+    tables::{Addr, Guarded, Scratch, Tables, config, head, swap_head},
 };
 use crate::{
     conntrack::{Direction, State},
-    maps::{Activity, Flow, FlowHead, FlowKey, OWNER_LOCKED, Owner, ReplyKey, Target, flow_check},
+    maps::{Activity, Flow, FlowHead, ReplyKey},
     packet::{Packet, protocol, transport::flags},
     verdict::Drop,
 };
-
-/// The key of the flow that owns a reservation.
-#[inline(always)]
-pub(super) fn flow_key<A: Copy>(owner: &Owner<A>, target: &Target<A>) -> FlowKey<A> {
-    FlowKey {
-        client: owner.client,
-        vip: target.vip,
-        client_port: owner.client_port,
-        vip_port: target.vip_port,
-        protocol: target.protocol,
-        pad: [0; 3],
-    }
-}
-
-/// Whether the flow found under `key` is the one that holds `snat_port` towards `target`.
-#[inline(always)]
-pub(super) fn holds<A: crate::family::Address>(
-    current: FlowHead,
-    key: &FlowKey<A>,
-    target: u16,
-    snat_port: u16,
-) -> bool {
-    current.snat_port() == snat_port
-        && current.target() == target
-        && current.check() == flow_check(key)
-        && current.0 >> 48 != State::Deleted as u64
-}
 
 /// Finds the flow of a packet that has a transport header: client, target and ports. Whatever is not a reply to a living flow
 /// is the kernel's: it answers for the pod.
@@ -59,7 +32,7 @@ pub(super) fn plan<T: Tables>(scratch: &mut Scratch<Addr<T>>) -> i32 {
         Err(verdict) => return verdict,
     };
     let current = head(flow);
-    let Some(config) = entry::config::<T>() else { return PASS };
+    let Some(config) = config::<T>() else { return PASS };
     let now = now();
     let word = T::Family::activity(reply);
     // SAFETY: both lie within map values.
@@ -79,29 +52,6 @@ pub(super) fn plan<T: Tables>(scratch: &mut Scratch<Addr<T>>) -> i32 {
         unsafe { word.write_volatile(seen.after(now, packet.length()).0) };
     }
     CONTINUE
-}
-
-/// The flow that holds the reservation `scratch.reply`; fills in client, target and ports. Otherwise the verdict.
-#[inline(always)]
-pub(super) fn owner_flow<T: Tables>(
-    scratch: &mut Scratch<Addr<T>>,
-    reply: *const ReplyValue<T>,
-) -> Result<*mut Flow, i32> {
-    let Some((owner, _)) = T::Family::owner(reply) else { return Err(dropped(Drop::Busy)) };
-    if owner.target == 0 || owner.target == OWNER_LOCKED {
-        return Err(PASS);
-    }
-    let Some(target) = T::targets().get(u32::from(owner.target)) else { return Err(PASS) };
-    if !continues(target) {
-        return Err(PASS);
-    }
-    scratch.rival = flow_key(&owner, target);
-    scratch.client = owner.client;
-    scratch.client_port = owner.client_port;
-    scratch.target = u32::from(owner.target);
-    scratch.snat_port = scratch.reply.snat_port;
-    let Some(flow) = T::flows().get_ptr_mut(&scratch.rival) else { return Err(PASS) };
-    if holds(head(flow), &scratch.rival, owner.target, scratch.snat_port) { Ok(flow) } else { Err(PASS) }
 }
 
 /// Moves a flow's state on by a packet of the target.

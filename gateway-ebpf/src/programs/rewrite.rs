@@ -6,7 +6,7 @@
 //! accounts for. IPv6: addresses and transport checksum cancel, but the helper has taken the addresses off, so that they are
 //! given back here together with the hop limit, which nothing covers. A UDP checksum of zero cancels nothing.
 
-use super::{hot::Plain, skb::Skb};
+use super::{plain::Plain, skb::Skb};
 use crate::{
     checksum::Delta,
     family::{Address, Family},

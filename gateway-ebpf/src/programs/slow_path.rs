@@ -5,7 +5,10 @@
 //! address as its source would be dropped as martian. The stack routes and fragments it; egress of the other link gives each
 //! fragment its source address. The transport checksum is final already at ingress, since later fragments do not carry it.
 
-use super::{skb::Skb, tables::Tables};
+use super::{
+    skb::Skb,
+    tables::{Tables, config},
+};
 use crate::{
     checksum::Delta,
     family::V4,
@@ -33,7 +36,7 @@ pub(super) const fn is_marked(mark: u32) -> bool {
 #[inline(always)]
 pub(super) fn finish<T: Tables<Family = V4>>(skb: &Skb) -> Result<(), Drop> {
     let target = T::targets().get(skb.mark() & 0xffff).ok_or(Drop::Unconfigured)?;
-    let config = super::entry::config::<T>().ok_or(Drop::Unconfigured)?;
+    let config = config::<T>().ok_or(Drop::Unconfigured)?;
     let source = if skb.ifindex() == config.cluster_ifindex { target.snat } else { target.vip };
     let h: [u8; 6] = skb.read(ETHERNET + ipv4::CHECKSUM).ok_or(Drop::Helper)?;
     let check = u16::from_ne_bytes([h[0], h[1]]);

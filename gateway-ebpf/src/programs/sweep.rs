@@ -5,9 +5,9 @@
 //! experiments): one byte of operation, one of count, then the keys.
 
 use super::{
-    forward, now, repeat,
+    flow::{flow_key, holds, is_live, reply_key},
+    now, repeat,
     reservation::{ORPHAN_AGE, delete_flow, release},
-    reverse::{flow_key, holds},
     skb::Skb,
     tables::{Addr, Guarded, Scratch, Tables, head, swap_head},
 };
@@ -69,7 +69,7 @@ fn flow<T: Tables>(skb: &Skb, index: u32, flush: bool) -> i32 {
     scratch.rival = key;
     let Some(flow) = T::flows().get_ptr_mut(&scratch.rival) else { return 0 };
     let current = head(flow);
-    if current.state() == State::Deleted || (!flush && forward::is_live::<T>(scratch, flow, current, false)) {
+    if current.state() == State::Deleted || (!flush && is_live::<T>(scratch, flow, current, false)) {
         return 0;
     }
     let Some(target) = T::targets().get(u32::from(current.target())) else { return 0 };
@@ -78,7 +78,7 @@ fn flow<T: Tables>(skb: &Skb, index: u32, flush: bool) -> i32 {
     }
     let key = &scratch.rival;
     scratch.owner = Owner { client: key.client, client_port: key.client_port, target: current.target() };
-    scratch.reply = forward::reply_key(target, current.snat_port());
+    scratch.reply = reply_key(target, current.snat_port());
     release::<T>(scratch);
     delete_flow::<T>(&scratch.rival, target.service);
     1

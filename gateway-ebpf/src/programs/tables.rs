@@ -14,6 +14,7 @@ use crate::{
         MAX_RANGES, MAX_SERVICES, MAX_TARGETS, OWNER_LOCKED, Owner, RangeKey, ReplyKey, ReplyV4, ReplyV6,
         Service, ServiceKey, ServiceStats, Target,
     },
+    packet::Network,
     verdict::Drop,
 };
 
@@ -61,6 +62,21 @@ pub trait Tables: Copy + 'static {
     fn scratch() -> &'static ScratchMap<Addr<Self>>;
 }
 
+/// Counts a packet that goes no further, by the index of its reason.
+#[inline(always)]
+pub fn count_drop<T: Tables>(reason: u32) {
+    if let Some(counter) = T::drops().get_ptr_mut(reason) {
+        // SAFETY: a per-CPU value; programs on one CPU do not interrupt one another.
+        unsafe { *counter += 1 };
+    }
+}
+
+/// The settings, if they are complete enough to send packets.
+#[inline(always)]
+pub fn config<T: Tables>() -> Option<&'static Config> {
+    T::config().get(0).filter(|c| c.external_mtu != 0 && c.cluster_mtu != 0)
+}
+
 /// Replaces the 64-bit word at `word` if it still is `old`; true if it was. A full barrier.
 ///
 /// # Safety
@@ -87,7 +103,7 @@ pub fn swap_head(flow: *mut Flow, old: FlowHead, new: FlowHead) -> bool {
 }
 
 /// How a family guards the owner of a reservation against being read half-changed.
-pub trait Guarded: Family {
+pub trait Guarded: Network {
     /// The owner, and the word that a later [`Guarded::swap_owner`] compares; `None` while another CPU changes it.
     fn owner(reply: *const Self::Reply) -> Option<(Owner<Self::Addr>, u64)>;
     /// Gives the reservation to `owner` if it still is as `word` says.
