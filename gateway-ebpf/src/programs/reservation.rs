@@ -259,7 +259,7 @@ fn replace<T: Tables>(scratch: &mut Scratch<Addr<T>>, new: FlowHead) -> i32 {
     }
     // The flow was dead when it was looked up. Its reservation may have been renewed since, for the flow that is being made: the
     // client's side alone tells whether another CPU has made that flow meanwhile.
-    let Some(config) = entry::config::<T>() else { return dropped(Drop::Unconfigured) };
+    let Some(config) = config::<T>() else { return dropped(Drop::Unconfigured) };
     // SAFETY: within a map value.
     let idle = Activity(unsafe { (&raw const (*flow).activity).read_volatile() }).idle(now());
     scratch.mine = scratch.reply;
