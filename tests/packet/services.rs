@@ -18,6 +18,7 @@ both_families!(
     udp_leaves_a_draining_target,
     no_target_is_refused,
     two_ports_do_not_mix,
+    an_unknown_link_resets_nothing,
 );
 
 fn syn<N: Net>(client: N::Addr, port: u16) -> Vec<u8> {
@@ -109,4 +110,23 @@ fn two_ports_do_not_mix<N: Net>() {
         assert_eq!(read(&rig.forward(&frame).frame).destination_port, expected);
     }
     assert!(rig.flows().iter().all(|(_, flow)| State::from_raw(flow.state) == State::SynSent));
+}
+
+/// Handed to the pod's own stack, what follows would be answered with a reset.
+fn an_unknown_link_resets_nothing<N: Net>() {
+    let mut rig = Rig::<N>::new();
+    rig.establish(40000);
+    rig.configure(|config| config.cluster_mtu = 0);
+    let data = tcp::<N>(N::CLIENT, N::VIP, &Tcp { flags: "AP", payload: b"x", ..Tcp::default() });
+    let answer = Tcp { source_port: TARGET_PORT, destination_port: 40000, flags: "AP", ..Tcp::default() };
+    let answer = tcp::<N>(N::TARGET, N::SNAT, &answer);
+    assert_eq!(rig.forward(&data).verdict, SHOT);
+    assert_eq!(rig.forward(&syn::<N>(N::CLIENT, 40001)).verdict, SHOT);
+    assert_eq!(rig.reverse(&answer).verdict, SHOT);
+    assert_eq!(rig.drops(), [("unconfigured", 3)]);
+    let other = tcp::<N>(N::CLIENT, N::VIP, &Tcp { destination_port: 81, flags: "S", ..Tcp::default() });
+    assert_eq!(rig.forward(&other).verdict, PASS, "not ours");
+    rig.configure(|_| {});
+    assert_eq!(rig.forward(&data).verdict, REDIRECT);
+    assert_eq!(rig.reverse(&answer).verdict, REDIRECT);
 }

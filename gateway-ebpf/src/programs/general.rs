@@ -7,6 +7,7 @@ use super::{
     flow::{client_next_hop, next_hop},
     fold, forward, icmp_error, icmp_reply, mss, now, reverse, rewrite,
     rewrite::{Rest, To},
+    scratch::PACKET_SCRATCH,
     skb::Skb,
     slow_path,
     tables::{Addr, Scratch, Tables, config},
@@ -14,7 +15,7 @@ use super::{
 use crate::{
     conntrack::Direction,
     family::Family,
-    maps::{Fragment, FragmentKey, TARGET_ACTIVE, TARGET_DRAINING},
+    maps::{Fragment, FragmentKey, ServiceKey, TARGET_ACTIVE, TARGET_DRAINING},
     packet::{Packet, ParseError, fragment, parse, protocol, transport, transport::flags},
     verdict::Drop,
 };
@@ -36,7 +37,7 @@ pub fn reverse<T: Tables>(context: *mut __sk_buff) -> i32 {
 
 #[inline(always)]
 fn run<T: Tables>(skb: Skb, direction: Direction) -> i32 {
-    let Some(scratch) = T::scratch().get_ptr_mut(0) else { return PASS };
+    let Some(scratch) = T::scratch().get_ptr_mut(PACKET_SCRATCH) else { return PASS };
     // SAFETY: a per-CPU value that nothing else uses while this program runs.
     let scratch = unsafe { &mut *scratch };
     match parse_into::<T>(skb, scratch) {
@@ -46,7 +47,7 @@ fn run<T: Tables>(skb: Skb, direction: Direction) -> i32 {
         verdict => return verdict,
     }
     if config::<T>().is_none() {
-        return PASS;
+        return unconfigured::<T>(scratch, direction);
     }
     let is_later = scratch.packet.fragment == fragment::LATER;
     if scratch.packet.protocol == T::Family::ICMP {
@@ -76,6 +77,29 @@ fn run<T: Tables>(skb: Skb, direction: Direction) -> i32 {
         Direction::Forward => send_forward::<T>(skb, scratch),
         Direction::Reverse => send_reverse::<T>(skb, scratch),
     }
+}
+
+/// The verdict while a link is unknown. Nothing can be sent, but what is ours must not reach the pod's own stack either: it would
+/// reset connections that go on once the link is back.
+#[inline(never)]
+fn unconfigured<T: Tables>(scratch: &mut Scratch<Addr<T>>, direction: Direction) -> i32 {
+    let packet = &scratch.packet;
+    let ours = match direction {
+        Direction::Forward => {
+            let key = ServiceKey {
+                vip: packet.destination,
+                port: packet.destination_port,
+                protocol: packet.protocol,
+                pad: 0,
+            };
+            T::services().get_ptr(&key).is_some()
+        }
+        Direction::Reverse => {
+            scratch.reply = reverse::key_of(packet);
+            T::replies().get_ptr(&scratch.reply).is_some()
+        }
+    };
+    if ours { dropped(Drop::Unconfigured) } else { PASS }
 }
 
 #[inline(never)]

@@ -13,19 +13,25 @@ use crate::{
     verdict::Drop,
 };
 
-/// Finds the flow of a packet that has a transport header: client, target and ports. Whatever is not a reply to a living flow
-/// is the kernel's: it answers for the pod.
-#[inline(never)]
-pub(super) fn plan<T: Tables>(scratch: &mut Scratch<Addr<T>>) -> i32 {
-    let packet = &scratch.packet;
-    scratch.reply = ReplyKey {
+/// The target's view of a packet that came from it.
+#[inline(always)]
+pub(super) const fn key_of<A: Copy>(packet: &Packet<A>) -> ReplyKey<A> {
+    ReplyKey {
         target: packet.source,
         snat: packet.destination,
         target_port: packet.source_port,
         snat_port: packet.destination_port,
         protocol: packet.protocol,
         pad: [0; 3],
-    };
+    }
+}
+
+/// Finds the flow of a packet that has a transport header: client, target and ports. Whatever is not a reply to a living flow
+/// is the kernel's: it answers for the pod.
+#[inline(never)]
+pub(super) fn plan<T: Tables>(scratch: &mut Scratch<Addr<T>>) -> i32 {
+    let packet = &scratch.packet;
+    scratch.reply = key_of(packet);
     let Some(reply) = T::replies().get_ptr_mut(&scratch.reply) else { return PASS };
     let flow = match owner_flow::<T>(scratch, reply) {
         Ok(flow) => flow,

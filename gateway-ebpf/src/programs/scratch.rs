@@ -2,7 +2,8 @@
 //!
 //! A chain of BPF subprograms has 512 bytes of stack, too little for IPv6 addresses in every frame. A per-CPU map value is the
 //! larger room: programs at these hooks run with softirqs off and do not interrupt one another, and the hot path does not
-//! use it.
+//! use it. The sweep has a room of its own: before Linux 6.6 a test run leaves softirqs on, and the programs at the hooks
+//! interrupt it.
 
 use super::rewrite::To;
 use crate::{
@@ -10,6 +11,13 @@ use crate::{
     packet::Packet,
     ports::Sequence,
 };
+
+/// Slot of the programs at the hooks.
+pub const PACKET_SCRATCH: u32 = 0;
+/// Slot of the sweep.
+pub const SWEEP_SCRATCH: u32 = 1;
+/// Number of slots.
+pub const SCRATCH_SLOTS: usize = 2;
 
 /// One packet's journey through the general path.
 pub struct Scratch<A> {

@@ -8,6 +8,7 @@ use super::{
     flow::{flow_key, holds, is_live, reply_key},
     now, repeat,
     reservation::{ORPHAN_AGE, delete_flow, release},
+    scratch::SWEEP_SCRATCH,
     skb::Skb,
     tables::{Addr, Guarded, Scratch, Tables, head, swap_head},
 };
@@ -62,8 +63,8 @@ const fn key_offset<K>(index: u32) -> u32 {
 /// Deletes a flow and frees its reservation, if it is dead, or in any case (`flush`).
 #[inline(never)]
 fn flow<T: Tables>(skb: &Skb, index: u32, flush: bool) -> i32 {
-    let Some(scratch) = T::scratch().get_ptr_mut(0) else { return 0 };
-    // SAFETY: a per-CPU value; a test run has softirqs off, so that nothing else uses it meanwhile.
+    let Some(scratch) = T::scratch().get_ptr_mut(SWEEP_SCRATCH) else { return 0 };
+    // SAFETY: a per-CPU value that only the sweep uses, and the daemon runs one request at a time.
     let scratch = unsafe { &mut *scratch };
     let Some(key) = skb.read_as(key_offset::<FlowKey<Addr<T>>>(index)) else { return 0 };
     scratch.rival = key;
@@ -87,7 +88,7 @@ fn flow<T: Tables>(skb: &Skb, index: u32, flush: bool) -> i32 {
 /// Deletes a reservation that has been free, or without a flow that holds it, for [`ORPHAN_AGE`].
 #[inline(never)]
 fn reply<T: Tables>(skb: &Skb, index: u32) -> i32 {
-    let Some(scratch) = T::scratch().get_ptr_mut(0) else { return 0 };
+    let Some(scratch) = T::scratch().get_ptr_mut(SWEEP_SCRATCH) else { return 0 };
     // SAFETY: as above.
     let scratch = unsafe { &mut *scratch };
     let Some(key) = skb.read_as(key_offset::<ReplyKey<Addr<T>>>(index)) else { return 0 };

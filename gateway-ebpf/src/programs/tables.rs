@@ -18,7 +18,7 @@ use crate::{
     verdict::Drop,
 };
 
-pub use super::scratch::Scratch;
+pub use super::scratch::{SCRATCH_SLOTS, Scratch};
 
 /// Shorthand for the address type of a set of tables.
 pub type Addr<T> = <<T as Tables>::Family as Family>::Addr;
@@ -39,7 +39,7 @@ pub type Fragments<A> = LruHashMap<FragmentKey<A>, Fragment<A>, { MAX_FRAGMENTS 
 pub type Ranges<A> =
     LpmTrie<RangeKey<A>, u32, { MAX_RANGES as usize }, { aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize }>;
 /// `scratch_*`: see [`Scratch`].
-pub type ScratchMap<A> = PerCpuArray<Scratch<A>, 1>;
+pub type ScratchMap<A> = PerCpuArray<Scratch<A>, SCRATCH_SLOTS>;
 /// `service_stats`
 pub type Stats = PerCpuArray<ServiceStats, { MAX_SERVICES as usize }>;
 /// `drops`
