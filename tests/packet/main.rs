@@ -25,6 +25,7 @@ mod errors;
 mod fragments;
 mod headers;
 mod memory;
+mod paths;
 mod reservations;
 mod services;
 mod tcp;

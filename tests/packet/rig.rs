@@ -437,7 +437,7 @@ impl<N: Net> Rig<N> {
 }
 
 /// Seconds of the programs' clock.
-fn clock() -> u32 {
+pub fn clock() -> u32 {
     let now = nix::time::clock_gettime(nix::time::ClockId::CLOCK_MONOTONIC).expect("a clock");
     clock_seconds(now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64)
 }
