@@ -216,6 +216,8 @@ pub fn tcp(
 /// TCP flag.
 pub const SYN: u8 = 2;
 /// TCP flag.
+pub const RST: u8 = 4;
+/// TCP flag.
 pub const ACK: u8 = 16;
 
 /// An IPv4 packet that carries `transport`.

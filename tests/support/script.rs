@@ -16,6 +16,7 @@ use crate::peers::{
 };
 use crate::record::Record;
 use crate::topology::{Builder, Place, Topology};
+use crate::wait;
 
 /// TCP port of the VIP; the ClusterIP has the same, the backends 8080.
 pub const TCP: u16 = 80;
@@ -147,6 +148,7 @@ impl Run<'_> {
         self.tcp_transfers()?;
         self.tcp_endings()?;
         self.tcp_refusals()?;
+        self.tcp_unknown()?;
         // A packet quoted in an ICMP error has a checksum to compare only if its sender filled it in.
         self.netns().set_checksum_offload("eth0", false)?;
         self.udp_headers()?;
@@ -162,6 +164,9 @@ impl Run<'_> {
         self.tcp_handshake()?;
         self.tcp_transfers()?;
         self.forget_path_mtus()?;
+        for netns in [self.netns(), &self.topology.backends[0], &self.topology.backends[1]] {
+            netns.set_checksum_offload("eth0", false)?;
+        }
         self.udp_sizes()
     }
 
@@ -293,6 +298,23 @@ impl Run<'_> {
             let refused = self.connect(port).map(drop).map_err(|error| error.kind());
             self.note("connect", refused);
         }
+        Ok(())
+    }
+
+    /// A segment in the middle of a connection that nobody knows.
+    fn tcp_unknown(&mut self) -> Result<()> {
+        self.begin("tcp/unknown connection");
+        let (source, to) = (self.source(), self.vip(TCP));
+        let mut answers = SynListener::new(self.netns(), self.family)?;
+        let segment = packet::tcp(source, to, packet::ACK, 1000, 2000);
+        let whole = packet::fragments(source.ip(), to.ip(), 6, 0, &segment, segment.len());
+        // For IPv6 an atomic fragment (RFC 6946).
+        PacketSender::new(self.netns(), self.family)?.send(&whole[0], to.ip())?;
+        let answer = wait::until("an answer", LOST, || Ok(answers.drain()?.into_iter().next()));
+        self.note(
+            "answer",
+            answer.map(|answer| (answer.from, answer.reset)).map_err(|error| error.to_string()),
+        );
         Ok(())
     }
 

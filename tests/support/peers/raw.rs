@@ -9,10 +9,10 @@ use socket2::{Domain, Protocol, Socket, Type};
 use super::socket;
 use crate::addresses::Family;
 use crate::netns::Netns;
-use crate::packet;
+use crate::packet::{self, ACK, RST, SYN};
 use crate::wait;
 
-/// A SYN or SYN-ACK that arrived.
+/// A SYN, a SYN-ACK or a RST that arrived.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SynSeen {
     /// Who sent it.
@@ -23,6 +23,8 @@ pub struct SynSeen {
     pub sequence: u32,
     /// Whether it is a SYN-ACK.
     pub ack: bool,
+    /// Whether it is a RST.
+    pub reset: bool,
     /// TTL or hop limit on arrival.
     pub ttl: Option<i32>,
     /// TOS or traffic class.
@@ -69,13 +71,14 @@ impl SynListener {
             let header = if self.family == Family::V4 { usize::from(packet[0] & 0xf) * 4 } else { 0 };
             let tcp = &packet[header..];
             if let (Some(peer), Some(&flags)) = (got.peer, tcp.get(13))
-                && flags & 2 != 0
+                && flags & (SYN | RST) != 0
             {
                 seen.push(SynSeen {
                     from: SocketAddr::new(peer.ip(), u16::from_be_bytes([tcp[0], tcp[1]])),
                     to_port: u16::from_be_bytes([tcp[2], tcp[3]]),
                     sequence: u32::from_be_bytes([tcp[4], tcp[5], tcp[6], tcp[7]]),
-                    ack: flags & 16 != 0,
+                    ack: flags & ACK != 0,
+                    reset: flags & RST != 0,
                     ttl: got.ttl,
                     tos: got.tos,
                     mss: packet::mss(tcp),
