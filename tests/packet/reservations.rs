@@ -18,6 +18,7 @@ both_families!(
     two_clients_with_one_port,
     a_repeated_syn_keeps_its_port,
     a_dead_flow_is_taken_over,
+    a_dead_flow_of_the_same_client_begins_anew,
     an_open_connection_is_never_taken_over,
     a_closed_port_rests,
     exhaustion_is_counted_and_recovers,
@@ -64,6 +65,17 @@ fn a_dead_flow_is_taken_over<N: Net>() {
     assert_eq!(port, 40000);
     assert_eq!((rig.flows().len(), rig.reserved().len()), (1, 1), "in place, nothing is left over");
     assert_eq!(rig.flow().0.client, N::FAR_CLIENT);
+    let stats = rig.stats();
+    assert_eq!((stats.flows_opened, stats.flows_closed), (2, 1));
+}
+
+fn a_dead_flow_of_the_same_client_begins_anew<N: Net>() {
+    let mut rig = Rig::<N>::new();
+    rig.establish(40000);
+    rig.age(432_001);
+    assert_eq!(snat_port(&rig.forward(&syn::<N>(N::CLIENT, 40000)).frame), 40000);
+    assert_eq!(rig.state(), State::SynSent, "what the earlier flow was says nothing of this one");
+    assert_eq!((rig.flows().len(), rig.reserved().len()), (1, 1));
     let stats = rig.stats();
     assert_eq!((stats.flows_opened, stats.flows_closed), (2, 1));
 }

@@ -28,9 +28,19 @@ pub(super) const ORPHAN_AGE: u32 = 2;
 /// How a look at an occupied reservation ended; idle seconds of a candidate are added to [`CANDIDATE`].
 const OCCUPIED: u32 = 0;
 const TAKEN: u32 = 1;
-/// It is this very flow's, in the making on another CPU.
+/// It is this very flow's: in the making on another CPU, or left by the flow that was under this key before. Its clock is not touched
+/// until the flow is entered, or it would speak for that earlier flow.
 const OWN: u32 = 2;
+/// The flow that owned it is ended: the reservation is for whoever swaps its owner, and the flow's entry is to be deleted thereafter.
+const EVICTED: u32 = 3;
+/// The one that was to give way was lost to another CPU.
+const LOST: u32 = 4;
 const CANDIDATE: u32 = 0x1000_0000;
+
+/// `-EEXIST` (asm-generic/errno-base.h)
+const EXISTS: i32 = -17;
+/// [`replace`] has put the new flow in the place of a dead one.
+const REPLACED: i32 = CONTINUE + 1;
 
 /// Opens the flow `scratch.flow` to the slot `scratch.target`; leaves the reserved port in `scratch.snat_port`.
 #[inline(never)]
@@ -56,6 +66,7 @@ pub(super) fn open<T: Tables>(scratch: &mut Scratch<Addr<T>>) -> i32 {
     } else {
         match find::<T>(scratch) {
             OCCUPIED => return dropped(Drop::PortsExhausted),
+            LOST => return dropped(Drop::Busy),
             found => found,
         }
     };
@@ -82,7 +93,7 @@ fn find<T: Tables>(scratch: &mut Scratch<Addr<T>>) -> u32 {
     scratch.reply.snat_port = search.candidate_port;
     match attempt::<T>(scratch) {
         found @ (TAKEN | OWN) => found,
-        _ => OCCUPIED,
+        _ => LOST,
     }
 }
 
@@ -126,19 +137,25 @@ fn attempt<T: Tables>(scratch: &mut Scratch<Addr<T>>) -> u32 {
         return OCCUPIED;
     }
     if owner == scratch.owner {
-        renew::<T>(reply);
         return OWN;
     }
+    let mut verdict = TAKEN;
     if owner.target != 0 {
         let Some(target) = T::targets().get(u32::from(owner.target)) else { return OCCUPIED };
         scratch.rival = flow_key(&owner, target);
-        let verdict = evict::<T>(scratch, owner.target, reply);
-        if verdict != TAKEN {
+        verdict = evict::<T>(scratch, owner.target, reply);
+        if verdict != TAKEN && verdict != EVICTED {
             return verdict;
         }
     }
     renew::<T>(reply);
-    if T::Family::swap_owner(reply, word, &scratch.owner) { TAKEN } else { OCCUPIED }
+    let taken = T::Family::swap_owner(reply, word, &scratch.owner);
+    if verdict == EVICTED {
+        delete_flow::<T>(&scratch.rival, service_of::<T>(owner.target));
+    } else if taken && owner.target != 0 {
+        end_adopted::<T>(scratch, owner.target);
+    }
+    if taken { TAKEN } else { OCCUPIED }
 }
 
 /// Starts a reservation's clock and counter anew.
@@ -148,8 +165,9 @@ fn renew<T: Tables>(reply: *mut ReplyValue<T>) {
     unsafe { T::Family::activity(reply).write_volatile(Activity::new(now(), 0).0) };
 }
 
-/// Ends the flow `scratch.rival`, which owns the reservation `scratch.reply` towards slot `slot`, if it may be ended: [`TAKEN`] leaves
-/// the reservation to whoever swaps its owner.
+/// Ends the flow `scratch.rival`, which owns the reservation `scratch.reply` towards slot `slot`, if it may be ended: [`EVICTED`]. Its entry
+/// stays until the reservation has its new owner, so that nothing can be entered under its key that takes the reservation for
+/// its own. [`TAKEN`]: there is no such flow.
 #[inline(never)]
 fn evict<T: Tables>(scratch: &mut Scratch<Addr<T>>, slot: u16, reply: *mut ReplyValue<T>) -> u32 {
     let Some(config) = config::<T>() else { return OCCUPIED };
@@ -175,11 +193,7 @@ fn evict<T: Tables>(scratch: &mut Scratch<Addr<T>>, slot: u16, reply: *mut Reply
         }
         Reuse::LastResort | Reuse::Now => {}
     }
-    if !swap_head(flow, current, current.with_state(State::Deleted)) {
-        return OCCUPIED;
-    }
-    delete_flow::<T>(&scratch.rival, service_of::<T>(slot));
-    TAKEN
+    if swap_head(flow, current, current.with_state(State::Deleted)) { EVICTED } else { OCCUPIED }
 }
 
 /// Enters the flow `scratch.flow` with the reservation `scratch.reply`, in place of a dead one under the same key; or adopts the
@@ -188,22 +202,27 @@ fn evict<T: Tables>(scratch: &mut Scratch<Addr<T>>, slot: u16, reply: *mut Reply
 fn enter<T: Tables>(scratch: &mut Scratch<Addr<T>>, found: u32) -> i32 {
     let slot = scratch.target as u16;
     let new = new_head(scratch);
-    if !insert::<T>(scratch, new) {
-        let replaced = replace::<T>(scratch, new);
-        if replaced == ADOPTED {
-            if scratch.snat_port != new.snat_port() || scratch.target != u32::from(slot) {
-                // The other CPU's reservation counts; this one goes back.
+    let inserted = insert::<T>(scratch, new);
+    if inserted != 0 {
+        let replaced = replace::<T>(scratch, new, inserted);
+        if replaced != REPLACED {
+            // Only what was reserved here goes back: what was found belongs to another CPU, which is about to enter it. And not if
+            // that CPU found this one's reservation, and entered that.
+            let shared = replaced == CONTINUE
+                && scratch.snat_port == new.snat_port()
+                && scratch.target == u32::from(slot);
+            if found == TAKEN && !shared {
                 release::<T>(scratch);
+                scratch.rival = scratch.flow;
+                end_adopted::<T>(scratch, slot);
             }
-            return CONTINUE;
-        }
-        if replaced != CONTINUE {
             return replaced;
         }
     }
     count_opened::<T>(service_of::<T>(slot));
-    // The sweep may have been about to delete a reservation that was found in the making.
-    if found == OWN && !is_mine::<T>(scratch) {
+    // Between the reservation and the entry the flow may have been entered by another CPU, flushed, and its reservation
+    // given back; or the sweep may have been about to delete a reservation that was found.
+    if !confirm::<T>(scratch, found) {
         if let Some(flow) = T::flows().get_ptr_mut(&scratch.flow)
             && swap_head(flow, new, new.with_state(State::Deleted))
         {
@@ -227,10 +246,11 @@ fn new_activity<A>(packet: &Packet<A>, state: State) -> u64 {
     Activity::new(now(), if state.counts_bytes() { u64::from(packet.length()) } else { 0 }).0
 }
 
-/// Enters the flow `scratch.flow` where there is none under its key. Not inlined: its stack would otherwise add to the deepest
-/// chain of calls, which goes from [`enter`] to [`replace`] and must stay within the 512 bytes of Linux 6.1.
+/// Enters the flow `scratch.flow` where there is none under its key; returns 0 or a negative error number. Not inlined: its stack
+/// would otherwise add to the deepest chain of calls, which goes from [`enter`] to [`replace`] and must stay within the 512 bytes
+/// of Linux 6.1.
 #[inline(never)]
-fn insert<T: Tables>(scratch: &Scratch<Addr<T>>, new: FlowHead) -> bool {
+fn insert<T: Tables>(scratch: &Scratch<Addr<T>>, new: FlowHead) -> i32 {
     let value = Flow {
         snat_port: new.snat_port(),
         target: new.target(),
@@ -239,40 +259,34 @@ fn insert<T: Tables>(scratch: &Scratch<Addr<T>>, new: FlowHead) -> bool {
         pad: 0,
         activity: new_activity(&scratch.packet, new.state()),
     };
-    T::flows().insert(&scratch.flow, value, u64::from(BPF_NOEXIST)).is_ok()
+    match T::flows().insert(&scratch.flow, value, u64::from(BPF_NOEXIST)) {
+        Ok(()) => 0,
+        Err(error) => error,
+    }
 }
 
-/// From [`replace`]: another CPU has entered the flow, and counted it.
-const ADOPTED: i32 = CONTINUE - 1;
-
-/// What [`enter`] does where the key is taken, or the map is full.
+/// What [`enter`] does where the key is taken, or the map is full, as `inserted` says: [`REPLACED`], or [`CONTINUE`] with the port
+/// and the target of the flow that is there, or a reason to drop. The reservation in `scratch.reply` stays as it is.
 #[inline(never)]
-fn replace<T: Tables>(scratch: &mut Scratch<Addr<T>>, new: FlowHead) -> i32 {
+fn replace<T: Tables>(scratch: &mut Scratch<Addr<T>>, new: FlowHead, inserted: i32) -> i32 {
     let Some(flow) = T::flows().get_ptr_mut(&scratch.flow) else {
-        release::<T>(scratch);
-        return dropped(Drop::TableFull);
+        // An entry that was in the way is gone meanwhile.
+        return dropped(if inserted == EXISTS { Drop::Busy } else { Drop::TableFull });
     };
     let old = head(flow);
     if old.state() == State::Deleted || old.check() != new.check() {
-        release::<T>(scratch);
         return dropped(Drop::Busy);
     }
-    // The flow was dead when it was looked up. Its reservation may have been renewed since, for the flow that is being made: the
-    // client's side alone tells whether another CPU has made that flow meanwhile.
-    let Some(config) = config::<T>() else { return dropped(Drop::Unconfigured) };
-    // SAFETY: within a map value.
-    let idle = Activity(unsafe { (&raw const (*flow).activity).read_volatile() }).idle(now());
     scratch.mine = scratch.reply;
     scratch.rival = scratch.flow;
-    let live = idle < old.state().timeout(&config.timeouts) && is_live::<T>(scratch, flow, old, true);
+    let live = is_live::<T>(scratch, flow, old, true);
     scratch.reply = scratch.mine;
     if live {
         scratch.target = u32::from(old.target());
         scratch.snat_port = old.snat_port();
-        return ADOPTED;
+        return CONTINUE;
     }
     if !swap_head(flow, old, new) {
-        release::<T>(scratch);
         return dropped(Drop::Busy);
     }
     // SAFETY: within a map value.
@@ -287,15 +301,35 @@ fn replace<T: Tables>(scratch: &mut Scratch<Addr<T>>, new: FlowHead) -> i32 {
         scratch.reply = scratch.mine;
         scratch.owner.target = new.target();
     }
-    CONTINUE
+    REPLACED
 }
 
-/// Whether the reservation `scratch.reply` belongs to `scratch.owner`.
+/// Whether the reservation `scratch.reply` still belongs to `scratch.owner`, now that its flow is entered.
 #[inline(always)]
-fn is_mine<T: Tables>(scratch: &Scratch<Addr<T>>) -> bool {
-    match T::replies().get_ptr_mut(&scratch.reply) {
-        Some(reply) => T::Family::owner(reply).is_some_and(|(now, _)| now == scratch.owner),
-        None => false,
+fn confirm<T: Tables>(scratch: &Scratch<Addr<T>>, found: u32) -> bool {
+    let Some(reply) = T::replies().get_ptr_mut(&scratch.reply) else { return false };
+    let Some((owner, word)) = T::Family::owner(reply) else { return false };
+    if owner != scratch.owner {
+        return false;
+    }
+    if found == TAKEN {
+        return true;
+    }
+    renew::<T>(reply);
+    // A barrier between the entry and the look at the owner: whoever takes the reservation from here on finds the flow.
+    T::Family::swap_owner(reply, word, &scratch.owner)
+}
+
+/// Ends the flow `scratch.rival` to slot `slot`, if it was entered with the reservation `scratch.reply` that has just changed hands:
+/// its CPU found the reservation to be its own a moment before.
+#[inline(never)]
+fn end_adopted<T: Tables>(scratch: &Scratch<Addr<T>>, slot: u16) {
+    let Some(flow) = T::flows().get_ptr_mut(&scratch.rival) else { return };
+    let current = head(flow);
+    if holds(current, &scratch.rival, slot, scratch.reply.snat_port)
+        && swap_head(flow, current, current.with_state(State::Deleted))
+    {
+        delete_flow::<T>(&scratch.rival, service_of::<T>(slot));
     }
 }
 
