@@ -26,6 +26,7 @@ mod fragments;
 mod headers;
 mod memory;
 mod paths;
+mod races;
 mod reservations;
 mod services;
 mod tcp;

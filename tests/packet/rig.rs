@@ -1,6 +1,7 @@
 //! Programs and maps of one test, and one way to run a packet through them.
 
 use std::{
+    fmt::Debug,
     marker::PhantomData,
     os::fd::{AsFd as _, AsRawFd as _},
 };
@@ -15,8 +16,8 @@ use sluice_gateway_ebpf::{
     conntrack::State,
     family::{Address as _, Family, V4, V6},
     maps::{
-        Activity, Config, Flow, FlowKey, Owner, RangeKey, Reply, ReplyKey, SWEEP_ETHERTYPE, Service,
-        ServiceKey, ServiceStats, TARGET_ACTIVE, Target, Timeouts, clock_seconds, flow_check,
+        Activity, Config, Flow, FlowKey, Owner, RangeKey, Reply, ReplyKey, SWEEP_ETHERTYPE, SWEEP_MAX_KEYS,
+        Service, ServiceKey, ServiceStats, TARGET_ACTIVE, Target, Timeouts, clock_seconds, flow_check,
     },
     ports,
     verdict::Drop,
@@ -45,7 +46,7 @@ pub const VIP_PORT: u16 = 80;
 pub const TARGET_PORT: u16 = 8080;
 
 /// A family with the addresses that tests use.
-pub trait Net: Family<Addr: Pod, Reply: Pod> {
+pub trait Net: Family<Addr: Pod + Send + Sync, Reply: Pod> + Debug + Send + Sync {
     /// Suffix of programs and maps.
     const SUFFIX: &'static str;
     /// The embedded object.
@@ -356,18 +357,20 @@ impl<N: Net> Rig<N> {
         }
     }
 
-    /// Reserves every port towards [`TARGET`] for a connection in `state`, each of a client of its own.
+    /// Reserves every port towards [`TARGET`] for a flow in `state`, each of a client of its own.
     pub fn fill_ports(&mut self, state: State) {
         let now = clock();
+        let datagrams = matches!(state, State::UdpUnreplied | State::UdpReplied | State::UdpStream);
+        let (protocol, slot) = if datagrams { (17, TARGET + 100) } else { (6, TARGET) };
         for number in 0..ports::COUNT {
             let port = ports::FIRST + number as u16;
-            let owner = Owner { client: client::<N>(1000 + number), client_port: 1, target: TARGET };
+            let owner = Owner { client: client::<N>(1000 + number), client_port: 1, target: slot };
             let key = FlowKey {
                 client: owner.client,
                 vip: N::VIP,
                 client_port: 1,
                 vip_port: VIP_PORT,
-                protocol: 6,
+                protocol,
                 pad: [0; 3],
             };
             let reply = ReplyKey {
@@ -375,13 +378,13 @@ impl<N: Net> Rig<N> {
                 snat: N::SNAT,
                 target_port: TARGET_PORT,
                 snat_port: port,
-                protocol: 6,
+                protocol,
                 pad: [0; 3],
             };
             let activity = Activity::new(now, 1);
             let flow = Flow {
                 snat_port: port,
-                target: TARGET,
+                target: slot,
                 check: flow_check(&key),
                 state: state as u8,
                 pad: 0,
@@ -394,21 +397,20 @@ impl<N: Net> Rig<N> {
 
     /// Names every flow to the sweep; returns how many it deleted.
     pub fn sweep_flows(&self, operation: u8) -> i32 {
-        self.sweep(operation, self.flows().iter().map(|(key, _)| bytemuck::bytes_of(key).to_vec()))
+        self.sweep(operation, &self.flows())
     }
 
     /// Names every reservation to the sweep; returns how many it deleted.
     pub fn sweep_replies(&self, operation: u8) -> i32 {
-        self.sweep(operation, self.replies().iter().map(|(key, _)| bytemuck::bytes_of(key).to_vec()))
+        self.sweep(operation, &self.replies())
     }
 
-    fn sweep(&self, operation: u8, keys: impl Iterator<Item = Vec<u8>>) -> i32 {
-        let keys: Vec<_> = keys.collect();
-        let mut frame = vec![0; 12];
-        frame.extend(SWEEP_ETHERTYPE.to_be_bytes());
-        frame.extend([operation, keys.len() as u8]);
-        frame.extend(keys.concat());
-        self.run("sweep", &frame, Context::default()).verdict
+    fn sweep<K: Pod + bytemuck::Pod, V>(&self, operation: u8, entries: &[(K, V)]) -> i32 {
+        let run = |entries: &[(K, V)]| {
+            let keys: Vec<K> = entries.iter().map(|(key, _)| *key).collect();
+            self.run("sweep", &sweep_request(operation, &keys), Context::default()).verdict
+        };
+        entries.chunks(SWEEP_MAX_KEYS as usize).map(run).sum()
     }
 
     /// A frame from outside.
@@ -434,6 +436,15 @@ impl<N: Net> Rig<N> {
         let program: &SchedClassifier = self.ebpf.program(&name).expect("a program").try_into().expect("tc");
         test_run(program, frame, Context::default(), repeat)
     }
+}
+
+/// What names `keys` to the sweep.
+pub fn sweep_request<K: bytemuck::Pod>(operation: u8, keys: &[K]) -> Vec<u8> {
+    let mut frame = vec![0; 12];
+    frame.extend(SWEEP_ETHERTYPE.to_be_bytes());
+    frame.extend([operation, keys.len() as u8]);
+    frame.extend(bytemuck::cast_slice::<K, u8>(keys));
+    frame
 }
 
 /// Seconds of the programs' clock.
