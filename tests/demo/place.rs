@@ -80,7 +80,7 @@ pub fn enter(name: &Name, place: Place, words: &[String]) -> Result<ExitCode> {
 }
 
 /// The search path with the folder of this program, which is that of Sluice's other programs, before the rest.
-fn search_path() -> Result<std::ffi::OsString> {
+pub fn search_path() -> Result<std::ffi::OsString> {
     let own = std::env::current_exe().context("finding this program's own path")?;
     let folder = own.parent().context("finding this program's folder")?.to_owned();
     let rest = std::env::var_os("PATH").unwrap_or_default();

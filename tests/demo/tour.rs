@@ -9,7 +9,7 @@ use anstyle::Style;
 use anyhow::{Context, Result, bail, ensure};
 
 use crate::keeper::{LAID_OUT, SERVING, STAY, STOP, STOPPED};
-use crate::place::Place;
+use crate::place::{Place, search_path};
 use crate::state::Name;
 
 const BOLD: Style = Style::new().bold();
@@ -21,8 +21,6 @@ const PICTURE: &str = concat!(
     "     172.18.0.100      net1 172.18.0.18    pod    eth0 10.16.0.2",
 );
 
-/// The seed's three documents.
-const DOCUMENTS: [&str; 3] = ["network-attachment-definition", "subnet", "service"];
 const VIP: &str = "http://172.18.0.18/";
 const PINS: &str = "/sys/fs/bpf/sluice/v1/default";
 
@@ -122,19 +120,14 @@ impl Guide<'_> {
         Ok(())
     }
 
-    /// The gateway file of the seed's documents.
+    /// The gateway file of the example's manifests.
     fn render(&self) -> Result<String> {
-        let own = std::env::current_exe().context("finding this program's own path")?;
-        let examples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/examples/seed");
-        let mut command = Command::new(own.with_file_name("sluice-controller"));
-        command.arg("render");
-        for document in DOCUMENTS {
-            command.arg("-f").arg(examples.join(document).with_extension("yaml"));
-        }
-        println!(
-            "{BOLD}${BOLD:#} sluice-controller render -f docs/examples/seed/... --cluster-ip 10.109.201.193"
-        );
-        finish(command.args(["--cluster-ip", "10.109.201.193"]), "sluice-controller render")
+        let line = "sluice-controller render -f docs/examples/seed/*.yaml --cluster-ip 10.109.201.193";
+        println!("{BOLD}${BOLD:#} {line}");
+        let repository = Path::new(env!("CARGO_MANIFEST_DIR")).join("..");
+        let mut command = Command::new("sh");
+        command.args(["-c", line]).current_dir(repository).env("PATH", search_path()?);
+        finish(&mut command, line)
     }
 
     /// A connection that stays open until the value is dropped, so that there is one to be shown.

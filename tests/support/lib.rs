@@ -2,6 +2,8 @@
 
 pub mod addresses;
 #[cfg(test)]
+mod documents;
+#[cfg(test)]
 mod fuzz_corpus;
 pub mod gateway;
 pub mod kube_proxy;
