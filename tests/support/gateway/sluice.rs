@@ -60,11 +60,6 @@ impl Sluice {
         self.sandbox.mounts_path()
     }
 
-    /// Uses another build of the gateway from the next start on.
-    pub fn set_binary(&mut self, binary: &Path) {
-        self.binary = binary.to_owned();
-    }
-
     /// Starts the daemon and waits until it serves the file that is in place.
     pub fn start(&mut self, topology: &Topology) -> Result<()> {
         ensure!(self.child.is_none(), "the daemon runs already");
