@@ -25,12 +25,12 @@ fn vip() -> SocketAddr {
 /// Sends one SYN from each source of `sources`, which count from 100.64.0.0.
 fn flood(netns: &Netns, sources: std::ops::Range<u32>) {
     let sender = PacketSender::new(netns, Family::V4).unwrap();
-    let IpAddr::V4(to) = vip().ip() else { panic!("an IPv4 address") };
+    let to = vip().ip();
     for source in sources {
-        let address = Ipv4Addr::from(0x6440_0000 + source);
-        let from = SocketAddr::new(address.into(), 1024 + (source.wrapping_mul(40_503) % 64_512) as u16);
+        let address = IpAddr::from(Ipv4Addr::from(0x6440_0000 + source));
+        let from = SocketAddr::new(address, 1024 + (source.wrapping_mul(40_503) % 64_512) as u16);
         let segment = packet::tcp(from, vip(), SYN, source, 0);
-        sender.send(&packet::v4(address, to, 6, &segment), to.into()).unwrap();
+        sender.send(&packet::whole(address, to, 6, &segment), to).unwrap();
     }
 }
 

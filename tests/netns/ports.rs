@@ -1,6 +1,6 @@
 //! Source ports towards one target: none is refused while there are enough, exhaustion is counted, and it passes.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::time::{Duration, Instant};
 
 use sluice_gateway_ebpf::verdict::Drop;
@@ -19,40 +19,53 @@ const TUPLES: usize = 64_512;
 const IDLE: u32 = 20;
 
 /// Clients with random addresses and ports, none twice; the same ones each time.
-fn clients() -> impl Iterator<Item = (Ipv4Addr, u16)> {
+fn clients(family: Family) -> impl Iterator<Item = SocketAddr> {
     let mut seen = std::collections::HashSet::new();
     let mut state: u64 = 0x1234_5678_9abc_def1;
     std::iter::repeat_with(move || {
         state ^= state << 13;
         state ^= state >> 7;
         state ^= state << 17;
-        // 100.64.0.0/10, and unprivileged ports.
-        let address = Ipv4Addr::from(0x6440_0000 | ((state >> 40) as u32 & 0x003f_ffff));
-        (address, 1024 + ((state >> 16) % TUPLES as u64) as u16)
+        let host = (state >> 40) as u32 & 0x003f_ffff;
+        let address: IpAddr = match family {
+            Family::V4 => Ipv4Addr::from(0x6440_0000 | host).into(),
+            Family::V6 => Ipv6Addr::from(0x2001_0db8_0064_u128 << 80 | u128::from(host)).into(),
+        };
+        SocketAddr::new(address, 1024 + ((state >> 16) % TUPLES as u64) as u16)
     })
     .filter(move |client| seen.insert(*client))
 }
 
+/// Where the clients' addresses are from: 100.64.0.0/10 and 2001:db8:64::/48.
+const NOWHERE: &str = "route add blackhole 100.64.0.0/10\nroute add blackhole 2001:db8:64::/48";
+
 #[test]
 fn random_clients_share_the_ports_of_one_target() {
-    let topology = Topology::builder().families(&[Family::V4]).unproxied().build().unwrap();
-    topology.router.ip("route add blackhole 100.64.0.0/10").unwrap();
-    let plan = Family::V4.plan();
+    share_the_ports(Family::V4);
+}
+
+#[test]
+fn and_so_over_ipv6() {
+    share_the_ports(Family::V6);
+}
+
+fn share_the_ports(family: Family) {
+    let topology = Topology::builder().families(&[family]).unproxied().build().unwrap();
+    topology.router.ip(NOWHERE).unwrap();
+    let plan = family.plan();
     let _server = UdpServer::start(&topology.backends[0], plan.cluster_ip, PORT).unwrap();
     let mut sluice = Sluice::new(&topology).unwrap();
     let mut spec = Spec::of(&[Port::new(Protocol::Udp, PORT)]);
     spec.timeouts = vec![("udpUnreplied", IDLE), ("udpStream", IDLE)];
     sluice.serve(&topology, &spec).unwrap();
 
-    let IpAddr::V4(vip) = plan.vip else { panic!("an IPv4 address") };
-    let sender = PacketSender::new(&topology.client, Family::V4).unwrap();
-    let mut clients = clients();
+    let sender = PacketSender::new(&topology.client, family).unwrap();
+    let mut clients = clients(family);
     let started = Instant::now();
     let mut send = |count: usize| {
-        for (address, port) in clients.by_ref().take(count) {
-            let from = SocketAddr::new(address.into(), port);
+        for from in clients.by_ref().take(count) {
             let datagram = packet::udp(from, SocketAddr::new(plan.vip, PORT), b"?");
-            sender.send(&packet::v4(address, vip, 17, &datagram), plan.vip).unwrap();
+            sender.send(&packet::whole(from.ip(), plan.vip, 17, &datagram), plan.vip).unwrap();
         }
     };
     let opened = |sluice: &Sluice| sluice.status().unwrap().services[0].counters.flows_opened;

@@ -1,7 +1,7 @@
 //! Two CPUs that see the same SYN at the same time.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::sync::Barrier;
 
 use nix::sched::{CpuSet, sched_setaffinity};
@@ -26,29 +26,27 @@ fn never_reset(netns: &Netns) {
         .feed(
             "nft",
             &["-f", "-"],
-            "table ip quiet { chain output { type filter hook output priority 0; tcp flags rst drop\n}\n}\n",
+            "table inet quiet { chain output { type filter hook output priority 0; tcp flags rst drop\n}\n}\n",
         )
         .unwrap();
 }
 
 /// Sends one SYN for each round, at the same moments as every other sender.
-fn send_syns(netns: &Netns, place: Place, cpu: usize, barrier: &Barrier) {
+fn send_syns(netns: &Netns, family: Family, place: Place, cpu: usize, barrier: &Barrier) {
     let mut cpus = CpuSet::new();
     cpus.set(cpu).unwrap();
     // Of this thread only.
     sched_setaffinity(Pid::from_raw(0), &cpus).unwrap();
-    let sender = PacketSender::new(netns, Family::V4).unwrap();
-    let (IpAddr::V4(source), IpAddr::V4(vip)) = (place.address(Family::V4), Family::V4.plan().vip) else {
-        panic!("IPv4 addresses")
-    };
+    let sender = PacketSender::new(netns, family).unwrap();
+    let (source, vip) = (place.address(family), family.plan().vip);
     for round in 0..ROUNDS {
-        let from = SocketAddr::new(source.into(), 10_000 + round);
-        let to = SocketAddr::new(vip.into(), PORT);
+        let from = SocketAddr::new(source, 10_000 + round);
+        let to = SocketAddr::new(vip, PORT);
         let segment = packet::tcp(from, to, SYN, sequence(place, round), 0);
-        let packet = packet::v4(source, vip, 6, &segment);
+        let packet = packet::whole(source, vip, 6, &segment);
         barrier.wait();
         for _ in 0..REPEATS {
-            sender.send(&packet, vip.into()).unwrap();
+            sender.send(&packet, vip).unwrap();
         }
     }
 }
@@ -60,14 +58,23 @@ fn sequence(place: Place, round: u16) -> u32 {
 
 #[test]
 fn a_connection_has_one_mapping_however_many_cpus_see_its_first_packet() {
+    one_mapping(Family::V4);
+}
+
+#[test]
+fn and_so_over_ipv6() {
+    one_mapping(Family::V6);
+}
+
+fn one_mapping(family: Family) {
     assert!(std::thread::available_parallelism().unwrap().get() >= 2, "this test needs two CPUs");
-    let topology = Topology::builder().families(&[Family::V4]).unproxied().build().unwrap();
+    let topology = Topology::builder().families(&[family]).unproxied().build().unwrap();
     let _server = TcpServer::start(&topology.backends[0], PORT, 0).unwrap();
     let mut sluice = Sluice::new(&topology).unwrap();
     sluice.serve(&topology, &Spec::of(&[Port::new(Protocol::Tcp, PORT)])).unwrap();
     never_reset(&topology.client);
     never_reset(&topology.far);
-    let mut backend = SynListener::new(&topology.backends[0], Family::V4).unwrap();
+    let mut backend = SynListener::new(&topology.backends[0], family).unwrap();
 
     // Both clients use the same source ports, so that one of the two must be given another.
     let barrier = Barrier::new(4);
@@ -75,7 +82,7 @@ fn a_connection_has_one_mapping_however_many_cpus_see_its_first_packet() {
         for place in Place::ALL {
             for cpu in 0..2 {
                 let (netns, barrier) = (topology.client_at(place), &barrier);
-                scope.spawn(move || send_syns(netns, place, cpu, barrier));
+                scope.spawn(move || send_syns(netns, family, place, cpu, barrier));
             }
         }
     });

@@ -220,9 +220,28 @@ pub const RST: u8 = 4;
 /// TCP flag.
 pub const ACK: u8 = 16;
 
-/// An IPv4 packet that carries `transport`.
-pub fn v4(source: Ipv4Addr, destination: Ipv4Addr, protocol: u8, transport: &[u8]) -> Vec<u8> {
-    v4_fragment(source, destination, protocol, 0, 0, false, transport)
+/// An IP packet that carries `transport`; empty where the families differ.
+pub fn whole(source: IpAddr, destination: IpAddr, protocol: u8, transport: &[u8]) -> Vec<u8> {
+    match (source, destination) {
+        (IpAddr::V4(source), IpAddr::V4(destination)) => {
+            v4_fragment(source, destination, protocol, 0, 0, false, transport)
+        }
+        (IpAddr::V6(source), IpAddr::V6(destination)) => {
+            let mut packet = v6_header(source, destination, protocol, transport.len());
+            packet.extend_from_slice(transport);
+            packet
+        }
+        _ => Vec::new(),
+    }
+}
+
+fn v6_header(source: Ipv6Addr, destination: Ipv6Addr, next: u8, payload: usize) -> Vec<u8> {
+    let mut packet = vec![0x60, 0, 0, 0];
+    packet.extend_from_slice(&(payload as u16).to_be_bytes());
+    packet.extend_from_slice(&[next, 64]);
+    packet.extend_from_slice(&source.octets());
+    packet.extend_from_slice(&destination.octets());
+    packet
 }
 
 /// IP packets that carry `transport` in fragments of at most `size` bytes each, a multiple of 8.
@@ -284,11 +303,7 @@ fn v6_fragment(
     more: bool,
     part: &[u8],
 ) -> Vec<u8> {
-    let mut packet = vec![0x60, 0, 0, 0];
-    packet.extend_from_slice(&((8 + part.len()) as u16).to_be_bytes());
-    packet.extend_from_slice(&[V6_FRAGMENT, 64]);
-    packet.extend_from_slice(&source.octets());
-    packet.extend_from_slice(&destination.octets());
+    let mut packet = v6_header(source, destination, V6_FRAGMENT, 8 + part.len());
     packet.extend_from_slice(&[protocol, 0]);
     packet.extend_from_slice(&(offset | u16::from(more)).to_be_bytes());
     packet.extend_from_slice(&u32::from(id).to_be_bytes());

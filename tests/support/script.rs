@@ -307,9 +307,8 @@ impl Run<'_> {
         let (source, to) = (self.source(), self.vip(TCP));
         let mut answers = SynListener::new(self.netns(), self.family)?;
         let segment = packet::tcp(source, to, packet::ACK, 1000, 2000);
-        let whole = packet::fragments(source.ip(), to.ip(), 6, 0, &segment, segment.len());
-        // For IPv6 an atomic fragment (RFC 6946).
-        PacketSender::new(self.netns(), self.family)?.send(&whole[0], to.ip())?;
+        let packet = packet::whole(source.ip(), to.ip(), 6, &segment);
+        PacketSender::new(self.netns(), self.family)?.send(&packet, to.ip())?;
         let answer = wait::until("an answer", LOST, || Ok(answers.drain()?.into_iter().next()));
         self.note(
             "answer",
