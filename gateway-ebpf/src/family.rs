@@ -22,7 +22,8 @@ pub trait Family: Copy + 'static {
     const HEADER: u32;
     /// The ICMP protocol that goes with the family.
     const ICMP: u8;
-    /// Whether no client can have `address` as its own (multicast, broadcast, loopback, unspecified).
+    /// Whether no client can have `address` as its own (multicast, broadcast, loopback, unspecified), or none that a router may
+    /// forward (IPv6 link-local, RFC 4291, 2.5.6).
     fn is_martian(address: &Self::Addr) -> bool;
 }
 
@@ -59,7 +60,9 @@ impl Family for V6 {
     #[inline(always)]
     fn is_martian(address: &Self::Addr) -> bool {
         let [a, b, c, d] = address.words();
-        // ff00::/8, ::, ::1.
-        address[0] == 0xff || (a | b | c == 0 && (d == 0 || d == 1u32.to_be()))
+        // ff00::/8, fe80::/10, ::, ::1.
+        address[0] == 0xff
+            || (address[0] == 0xfe && address[1] & 0xc0 == 0x80)
+            || (a | b | c == 0 && (d == 0 || d == 1u32.to_be()))
     }
 }

@@ -110,7 +110,13 @@ fn martians_are_refused<N: Net>() {
     let rig = Rig::<N>::new();
     let mut multicast = N::CLIENT;
     bytemuck::bytes_of_mut(&mut multicast)[0] = if N::IS_V4 { 224 } else { 0xff };
-    for source in [multicast, N::VIP, N::Addr::default()] {
+    let mut sources = vec![multicast, N::VIP, N::Addr::default()];
+    if !N::IS_V4 {
+        let mut link_local = N::CLIENT;
+        bytemuck::bytes_of_mut(&mut link_local)[..2].copy_from_slice(&[0xfe, 0x80]);
+        sources.push(link_local);
+    }
+    for source in sources {
         let before = rig.dropped(Drop::Martian);
         let frame = tcp::<N>(source, N::VIP, &Tcp { flags: "S", ..Tcp::default() });
         assert_eq!(rig.forward(&frame).verdict, SHOT, "{source:?}");
