@@ -3,7 +3,7 @@
 //! It talks with the guide by lines: it says [`LAID_OUT`], takes the gateway file as a JSON string, says [`SERVING`], and
 //! then does what it is told until its input ends; once it has been told [`STAY`], until it is asked to end by a signal.
 
-use std::io::{BufRead, stdin};
+use std::io::{BufRead, Write, stdin, stdout};
 use std::process::ExitCode;
 use std::sync::mpsc::{Sender, channel};
 
@@ -64,7 +64,7 @@ pub fn run(name: &Name) -> Result<ExitCode> {
     sluice.set_gateway_id("default");
     let keeper = i32::try_from(std::process::id()).context("a process id")?;
     claim.tell(&State { keeper, mounts: sluice.mounts_path() })?;
-    println!("{LAID_OUT}");
+    say(LAID_OUT);
 
     std::thread::spawn(move || follow_input(&events));
     let Event::Line(line) = happened.recv().context("waiting for the gateway file")? else {
@@ -73,14 +73,14 @@ pub fn run(name: &Name) -> Result<ExitCode> {
     let text: String = serde_json::from_str(&line).context("reading the gateway file")?;
     sluice.write(&text)?;
     sluice.start(&topology)?;
-    println!("{SERVING} {}", sluice.pid()?);
+    say(&format!("{SERVING} {}", sluice.pid()?));
 
     let mut stays = false;
     loop {
         match happened.recv().context("waiting for the guide")? {
             Event::Line(line) if line == STOP => {
                 sluice.stop(Signal::SIGTERM)?;
-                println!("{STOPPED}");
+                say(STOPPED);
             }
             Event::Line(line) if line == STAY => {
                 leave_the_terminal()?;
@@ -91,6 +91,11 @@ pub fn run(name: &Name) -> Result<ExitCode> {
             Event::InputEnded | Event::Signal => return Ok(ExitCode::SUCCESS),
         }
     }
+}
+
+/// Tells the guide. If it is gone, the input has ended as well, and that is what ends the keeper.
+fn say(line: &str) {
+    let _ = writeln!(stdout(), "{line}");
 }
 
 /// From now on the terminal is others', with its signals.

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::SocketAddr;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
 use std::time::Duration;
@@ -69,6 +69,8 @@ impl Sluice {
         let mut command = self.command(topology, "run");
         command.args(["--config", &format!("/run/{FOLDER}/gateway.yaml")]);
         command.stdout(log.try_clone().context("sharing the log")?).stderr(log);
+        // A terminal's signals are for whoever started it, as with a container.
+        command.process_group(0);
         let child = command.spawn().with_context(|| format!("starting {}", self.binary.display()))?;
         self.child = Some(child);
         self.ready(None)
