@@ -50,7 +50,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             ui::ok(&format!("{:22} {}", package.name, package.purpose));
         }
     }
-    ui::next(&[("cargo xtask test", "build, lint and run every rung of tests (root)")]);
+    ui::next(&[
+        ("cargo xtask demo", "a guided tour (root)"),
+        ("cargo xtask test", "build, lint and run every rung of tests (root)"),
+    ]);
     Ok(ExitCode::SUCCESS)
 }
 
