@@ -37,9 +37,7 @@ pub fn run(name: &Name, keep: bool) -> Result<ExitCode> {
     print!("{file}");
     let gateway = keeper.serve(&file)?;
 
-    say(
-        "2. `sluice-gateway run` serves it in the pod, with NET_ADMIN, NET_RAW, PERFMON, BPF and nothing else.",
-    );
+    say("2. `sluice-gateway run` serves it in the pod, with NET_ADMIN, NET_RAW, PERFMON and BPF, no more.");
     guide.show(Place::Pod, &format!("grep CapEff /proc/{gateway}/status"))?;
 
     say("3. Outside, the client in the VIP's subnet gets an answer, and so does the one behind the router.");
@@ -48,7 +46,7 @@ pub fn run(name: &Name, keep: bool) -> Result<ExitCode> {
     let _clock = guide.start_clock()?;
 
     say("4. The pod looks like the original's, but for iptables: it is empty.");
-    guide.show(Place::Pod, "(ip a show net1; ip a show eth0) | grep -v valid_lft")?;
+    guide.show(Place::Pod, "(ip a show net1; ip a show eth0) | sed '/valid_lft/d; s/ qlen.*//'")?;
     for view in ["ip rule", "ip route show table 100", "iptables-save"] {
         guide.show(Place::Pod, view)?;
     }
@@ -57,11 +55,12 @@ pub fn run(name: &Name, keep: bool) -> Result<ExitCode> {
     guide.show(Place::Pod, "sluice-gateway status | grep .")?;
     guide.show(Place::Pod, "sluice-gateway flows --state established")?;
 
-    say("6. The same flow and its service where the BPF programs have them, fields by name.");
-    for map in ["services_v4", "flows_v4"] {
-        let dump = format!("bpftool map dump pinned {PINS}/{map} | tr -s ' \\n' ' ' | fold -sw 98");
-        guide.show(Place::Pod, &format!("{dump} | head -3"))?;
-    }
+    say("6. The service and the flows as the BPF programs have them, fields by name.");
+    guide.show(Place::Pod, &format!("bpftool map dump pinned {PINS}/services_v4 | xargs | fold -sw98"))?;
+    guide.show(
+        Place::Pod,
+        &format!("bpftool map dump pinned {PINS}/flows_v4 | xargs | fold -sw98 | head -3"),
+    )?;
 
     if keep {
         keeper.stay()?;
@@ -73,7 +72,7 @@ pub fn run(name: &Name, keep: bool) -> Result<ExitCode> {
     );
     keeper.stop()?;
     guide.curl(Place::Client)?;
-    guide.show(Place::Pod, "sluice-gateway cleanup | tail -5")?;
+    guide.show(Place::Pod, "sluice-gateway cleanup | tail -3")?;
     keeper.end()?;
     Ok(ExitCode::SUCCESS)
 }
