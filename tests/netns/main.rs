@@ -5,6 +5,7 @@
 mod daemon;
 mod demo;
 mod edits;
+mod errors;
 mod expiry;
 mod flood;
 mod leftovers;

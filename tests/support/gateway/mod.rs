@@ -34,6 +34,8 @@ pub struct Spec {
     pub timeouts: Vec<(&'static str, u32)>,
     /// Flows per family, where it matters.
     pub max_flows: Option<u32>,
+    /// ICMP errors per second and CPU, where there is to be a limit.
+    pub icmp_errors_per_second: Option<u32>,
 }
 
 /// One service.

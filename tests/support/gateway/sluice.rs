@@ -300,8 +300,8 @@ pub fn gateway_file(spec: &Spec, families: &[Family]) -> Result<String> {
     let gateway = file::Gateway {
         timeouts: Some(timeouts),
         max_flows: spec.max_flows,
-        // The rate limit has its own test; everywhere else it would make what is observed depend on the machine's speed.
-        icmp_errors_per_second: Some(1_000_000),
+        // A limit would make what is observed depend on the machine's speed.
+        icmp_errors_per_second: spec.icmp_errors_per_second.or(Some(1_000_000)),
         ..file::Gateway::default()
     };
     let services = spec.services.iter().enumerate().map(|(index, service)| file::Service {
