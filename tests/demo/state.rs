@@ -3,6 +3,7 @@
 use std::fmt;
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, Write};
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::str::FromStr;
@@ -15,6 +16,8 @@ use serde::{Deserialize, Serialize};
 use sluice_tests::wait;
 
 const RUN: &str = "/run";
+/// The namespaces of the topology.
+const PLACES: [&str; 7] = ["client", "router", "far", "node", "pod", "backend0", "backend1"];
 
 /// Begins the names of everything that a demo makes, so that several can be up.
 #[derive(Clone, Debug)]
@@ -121,8 +124,10 @@ impl Drop for Claim {
     }
 }
 
-/// Ends the keeper, if there is one, and removes what it may have left.
+/// Ends whatever runs in the demo's namespaces, the shells of visitors included, then the keeper, and removes what it may have
+/// left.
 pub fn take_down(name: &Name) -> Result<ExitCode> {
+    end_visitors(name)?;
     if let Ok(state) = State::read(name)
         && is_up(name)?
     {
@@ -137,6 +142,20 @@ pub fn take_down(name: &Name) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
+/// Kills every process in the demo's namespaces, as the end of a container does.
+fn end_visitors(name: &Name) -> Result<()> {
+    let identity = |path: &Path| fs::metadata(path).ok().map(|netns| (netns.dev(), netns.ino()));
+    let own: Vec<_> = PLACES.iter().filter_map(|place| identity(&name.netns(place))).collect();
+    for entry in fs::read_dir("/proc").context("listing processes")?.flatten() {
+        let Some(pid) = entry.file_name().to_str().and_then(|pid| pid.parse().ok()) else { continue };
+        if identity(&entry.path().join("ns/net")).is_some_and(|netns| own.contains(&netns)) {
+            // It may have ended by itself.
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+    }
+    Ok(())
+}
+
 fn is_up(name: &Name) -> Result<bool> {
     let Ok(file) = File::open(name.file()) else { return Ok(false) };
     match file.try_lock() {
@@ -147,8 +166,7 @@ fn is_up(name: &Name) -> Result<bool> {
 }
 
 fn remove_names(name: &Name) -> Result<()> {
-    let places = ["client", "router", "far", "node", "pod", "backend0", "backend1"];
-    for path in places.map(|place| name.netns(place)) {
+    for path in PLACES.map(|place| name.netns(place)) {
         if path.exists() {
             // Not mounted, if the keeper was killed between two steps.
             let _ = umount2(&path, MntFlags::MNT_DETACH);

@@ -22,6 +22,8 @@ const PICTURE: &str = concat!(
 );
 
 const VIP: &str = "http://172.18.0.18/";
+const VIP_8080: &str = "http://172.18.0.18:8080/";
+const PLACES: &str = "far, router, node, pod, backend0, backend1";
 const PINS: &str = "/sys/fs/bpf/sluice/v1/default";
 
 /// Lays everything out, shows it, and takes it away unless it is to be kept.
@@ -64,7 +66,7 @@ pub fn run(name: &Name, keep: bool) -> Result<ExitCode> {
 
     if keep {
         keeper.stay()?;
-        instructions(name);
+        instructions(name, &gateway);
         return Ok(ExitCode::SUCCESS);
     }
     say(
@@ -81,15 +83,16 @@ fn say(sentence: &str) {
     println!("\n{BOLD}{sentence}{BOLD:#}");
 }
 
-fn instructions(name: &Name) {
+fn instructions(name: &Name, gateway: &str) {
     println!(
-        "\n{BOLD}All this stays up. To play with it, as root:{BOLD:#}
-
-  cargo xtask demo --enter pod       a shell in the gateway's container; also: client, far, node, backend0, ...
-    sluice-gateway status; sluice-gateway flows; ls {PINS}
-    sed -i 's/port: 80/port: 8080/' /run/sluice/gateway.yaml    an edit acts at once: ask port 8080 now
-  cargo xtask demo --enter client    a client
-    curl {VIP}; curl -N {VIP}clock      this one goes on while you `kill -9` the gateway
+        "
+{BOLD}All this stays up. To play with it, as root:{BOLD:#}
+  cargo xtask demo --enter client    a shell at the client's; other places: {PLACES}
+    curl {VIP}; curl -N {VIP}clock
+  cargo xtask demo --enter pod       a shell in the gateway's container
+    sluice-gateway status; sluice-gateway flows; bpftool map dump pinned {PINS}/flows_v4
+    sed -i 's/port: 80/port: 8080/' /run/sluice/gateway.yaml    acts at once: ask {VIP_8080}
+    kill -9 {gateway}; sluice-gateway run --config /run/sluice/gateway.yaml    the clock goes on meanwhile
   ip netns list                      the places are {name}-client, {name}-pod, ...
   cargo xtask demo --down            take it all away"
     );

@@ -3,6 +3,7 @@
 use std::fs;
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::process::ExitStatusExt;
 use std::path::Path;
 use std::process::{Child, ChildStdout, Command, Output, Stdio};
 
@@ -140,8 +141,15 @@ fn a_demo_that_is_kept_can_be_played_with_and_taken_down() {
     let answer = demo.run(&["enter", "client", "--", "curl", "-sS", "-m", "5", "http://172.18.0.18/"]);
     assert!(answer.status.success(), "the second demo has disturbed the first: {answer:?}");
 
+    let mut visitor = demo.command(&["enter", "pod", "--", "sleep", "600"]).spawn().unwrap();
+    let namespaces = demo.namespaces();
+    wait::until("the visitor is there", wait::PATIENCE, || {
+        Ok(inhabitants(&namespaces).iter().any(|line| line.contains("600")).then_some(()))
+    })
+    .unwrap();
     assert!(demo.run(&["down"]).status.success());
     demo.is_gone();
+    assert_eq!(visitor.wait().unwrap().signal(), Some(9), "a process in the pod outlives it");
     assert!(!Path::new(&format!("/proc/{}", gateway_of(&tour))).exists(), "the gateway still runs");
 }
 
