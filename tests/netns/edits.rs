@@ -171,3 +171,25 @@ fn ten_thousand_edits_under_load() {
         streams.finish().unwrap();
     }
 }
+
+#[test]
+fn an_edit_of_a_config_map_is_seen() {
+    let topology = topology();
+    let _servers = servers(&topology);
+    let mut sluice = Sluice::new(&topology).unwrap();
+    let mut spec = spec();
+    let families = topology.families();
+    sluice.write_config_map(&gateway_file(&spec, families).unwrap(), 1).unwrap();
+    sluice.start(&topology).unwrap();
+    for revision in 2..6 {
+        spec.services[0].ports.push(Port {
+            protocol: Protocol::Tcp,
+            port: 9000 + revision,
+            target_port: TCP,
+        });
+        let before = sluice.generation().unwrap();
+        sluice.write_config_map(&gateway_file(&spec, families).unwrap(), revision.into()).unwrap();
+        sluice.wait_in_force(before).unwrap();
+        Client::connect(&topology.client, vip(9000 + revision)).unwrap();
+    }
+}

@@ -11,6 +11,8 @@ mod flood;
 mod leftovers;
 mod loader;
 mod oracle;
+mod outside;
+mod pods;
 mod ports;
 mod race;
 mod ranges;

@@ -49,6 +49,8 @@ pub struct Service {
     pub ports: Vec<Port>,
     /// Clients that may connect; empty: everybody.
     pub source_ranges: Vec<IpNet>,
+    /// Whether the external subnet has a router.
+    pub has_router: bool,
 }
 
 impl Service {
@@ -59,6 +61,7 @@ impl Service {
             cluster_ip: ClusterIp::Main,
             ports: ports.to_vec(),
             source_ranges: Vec::new(),
+            has_router: true,
         }
     }
 }

@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::net::SocketAddr;
+use std::os::unix::fs::symlink;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus};
@@ -58,6 +59,13 @@ impl Sluice {
     /// The container's mount namespace, for other processes while this one lives.
     pub fn mounts_path(&self) -> PathBuf {
         self.sandbox.mounts_path()
+    }
+
+    /// Folders of gateways in the BPF file system whose names begin with `test`.
+    pub fn pinned_gateways(&self, topology: &Topology) -> Result<String> {
+        let mut find = self.confined(topology, Path::new("/usr/bin/find"));
+        let output = find.args(["/sys/fs/bpf", "-name", "test*", "-type", "d"]).output();
+        Ok(String::from_utf8_lossy(&output.context("listing the BPF file system")?.stdout).into_owned())
     }
 
     /// Starts the daemon and waits until it serves the file that is in place.
@@ -117,6 +125,33 @@ impl Sluice {
         Ok(status)
     }
 
+    /// Puts a gateway file in place as the kubelet does: a folder of its own, to which `..data` leads by an atomic rename.
+    pub fn write_config_map(&mut self, text: &str, revision: u32) -> Result<()> {
+        let folder = self.folder();
+        let (data, next) = (format!("..{revision}"), folder.join("..data_tmp"));
+        fs::create_dir(folder.join(&data)).context("making the ConfigMap's folder")?;
+        fs::write(folder.join(&data).join("gateway.yaml"), text).context("writing the ConfigMap's file")?;
+        symlink(&data, &next).context("leading to the ConfigMap's folder")?;
+        fs::rename(&next, folder.join("..data")).context("putting the ConfigMap in place")?;
+        let file = folder.join("gateway.yaml");
+        if !file.is_symlink() {
+            symlink("..data/gateway.yaml", &next).context("leading to the ConfigMap's file")?;
+            fs::rename(&next, &file).context("putting the gateway file in place")?;
+        }
+        text.clone_into(&mut self.text);
+        Ok(())
+    }
+
+    /// Waits until the file that is in place is in force.
+    pub fn wait_in_force(&mut self, after: u64) -> Result<()> {
+        self.ready(Some(after))
+    }
+
+    /// Counts the edits that are in force.
+    pub fn generation(&self) -> Result<u64> {
+        Ok(self.status()?.config.map_or(0, |config| config.generation))
+    }
+
     /// What the daemon says of itself.
     pub fn status(&self) -> Result<Status> {
         let answer = admin::get(&self.folder().join("gateway.sock"), "/status")?;
@@ -146,7 +181,7 @@ impl Sluice {
         if text == self.text {
             return Ok(());
         }
-        let before = self.status()?.config.map_or(0, |config| config.generation);
+        let before = self.generation()?;
         self.write(&text)?;
         self.ready(Some(before))
     }
@@ -313,7 +348,7 @@ pub fn gateway_file(spec: &Spec, families: &[Family]) -> Result<String> {
                 let vip = if index == 0 { plan.vip } else { plan.other_vip };
                 file::Vip {
                     address: format!("{vip}/{}", plan.external_prefix),
-                    gateway: Some(plan.gateway.to_string()),
+                    gateway: service.has_router.then(|| plan.gateway.to_string()),
                 }
             })
             .collect(),
