@@ -14,7 +14,8 @@ pub struct Timeouts {
     pub tcp_established: u32,
     /// TCP after the first FIN.
     pub tcp_fin: u32,
-    /// TCP after both FINs, the target's first: how long the target may stay in TIME_WAIT. The reservation rests as long.
+    /// TCP after both FINs, the target's first: how long the target may stay in TIME_WAIT, 60 seconds for Linux, and some
+    /// to spare for clocks. The reservation rests as long.
     pub tcp_time_wait: u32,
     /// TCP after a RST, or after both FINs with the client's first. The reservation rests as long.
     pub tcp_closed: u32,
@@ -36,7 +37,7 @@ impl Timeouts {
         tcp_half_open: 60,
         tcp_established: 432_000,
         tcp_fin: 120,
-        tcp_time_wait: 60,
+        tcp_time_wait: 65,
         tcp_closed: 10,
         udp_unreplied: 30,
         udp_stream: 120,
@@ -234,6 +235,16 @@ impl State {
     }
 }
 
+/// Bytes that a target may have sent before the client acknowledges its SYN (RFC 7413): more than any initial window.
+const EARLY_DATA: u32 = 1 << 16;
+
+/// Whether `acknowledgement` completes a handshake in which `expected` acknowledges the SYN-ACK alone. A sender that did not see
+/// the SYN-ACK hits this one time in 65 536.
+#[inline(always)]
+pub const fn completes_handshake(expected: u32, acknowledgement: u32) -> bool {
+    acknowledgement.wrapping_sub(expected) < EARLY_DATA
+}
+
 /// Whether a reservation may be given to another client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Reuse {
@@ -290,6 +301,19 @@ mod tests {
         assert_eq!(run(&[(Forward, ACK, true)]), State::SynSent);
         assert_eq!(run(&[(Reverse, SYN | ACK, false), (Forward, ACK, true)]), State::Established);
         assert_eq!(run(&[(Reverse, SYN | ACK, false), (Forward, ACK | FIN, true)]), State::FinClient);
+    }
+
+    #[test]
+    fn early_data_may_be_acknowledged_with_the_handshake() {
+        for (expected, acknowledgement, completes) in
+            [(5, 5, true), (5, 5 + 1460, true), (u32::MAX, 100, true), (5, 4, false), (5, 0x8000_0000, false)]
+        {
+            assert_eq!(
+                completes_handshake(expected, acknowledgement),
+                completes,
+                "{expected} {acknowledgement}"
+            );
+        }
     }
 
     #[test]

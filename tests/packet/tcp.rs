@@ -55,7 +55,7 @@ fn handshake_and_close<N: Net>() {
     expect_returned(&rig, &from_target::<N>("SA", SERVER_SEQUENCE, b""), b"");
     assert_eq!(rig.state(), State::SynReceived);
     // An acknowledgement of something else proves nothing.
-    expect_forwarded(&rig, &from_client::<N>("A", 7, b""), b"");
+    expect_forwarded(&rig, &from_client::<N>("A", 0x7000_0000, b""), b"");
     assert_eq!(rig.state(), State::SynReceived);
     expect_forwarded(&rig, &from_client::<N>("A", SERVER_SEQUENCE.wrapping_add(1), b""), b"");
     assert_eq!(rig.state(), State::Established);

@@ -14,6 +14,7 @@ both_families!(
     no_checksum_stays_none,
     complete_checksums_stay_right,
     sctp_passes_where_no_port_changes,
+    bundled_sctp_is_judged_by_the_kernel,
 );
 
 const PORTS: (u16, u16) = (40000, VIP_PORT);
@@ -163,4 +164,19 @@ fn sctp_passes_where_no_port_changes<N: Net>() {
     let third = sctp_packet::<N>(N::FAR_CLIENT, N::VIP, (5001, VIP_PORT), 1);
     assert_eq!(rig.forward(&third).verdict, SHOT, "the target's port differs");
     assert_eq!(rig.dropped(Drop::SctpPort), 2);
+}
+
+fn bundled_sctp_is_judged_by_the_kernel<N: Net>() {
+    let mut rig = Rig::<N>::new();
+    rig.set_target(TARGET, |target| {
+        target.protocol = 132;
+        target.port = VIP_PORT;
+    });
+    rig.set_service(VIP_PORT, 132, |service| service.first_target = TARGET);
+    // The loopback device, whose MTU no packet here exceeds.
+    rig.configure(|config| config.cluster_ifindex = 1);
+    let init = sctp_packet::<N>(N::CLIENT, N::VIP, (5000, VIP_PORT), 1);
+    // GSO_BY_FRAGS of include/linux/skbuff.h: packets of any length in one.
+    let bundle = Context { gso_size: 0xffff, gso_segs: 2, ..Context::default() };
+    assert_eq!(rig.run("forward", &init, bundle).verdict, REDIRECT, "{:?}", rig.drops());
 }

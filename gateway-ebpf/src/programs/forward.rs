@@ -4,10 +4,10 @@ use super::{
     CONTINUE, PASS, dropped,
     flow::{is_live, key_of},
     now, reservation,
-    tables::{Addr, Scratch, Tables, head, swap_head},
+    tables::{Addr, Scratch, Tables, compare_and_swap, head, swap_head},
 };
 use crate::{
-    conntrack::{Direction, State},
+    conntrack::{Direction, State, completes_handshake},
     family::{Address, Family},
     maps::{Activity, Flow, FlowHead, RangeKey, SERVICE_HAS_RANGES, Service, ServiceKey, flow_check},
     packet::{Packet, protocol, transport, transport::flags},
@@ -55,7 +55,8 @@ fn advance<A>(flow: *mut Flow, current: FlowHead, packet: &Packet<A>) {
     let activity = unsafe { Activity((&raw const (*flow).activity).read_volatile()) };
     let state = current.state();
     let next = if packet.protocol == protocol::TCP {
-        let completes = packet.flags & flags::ACK != 0 && packet.acknowledgement == activity.bytes() as u32;
+        let completes = packet.flags & flags::ACK != 0
+            && completes_handshake(activity.bytes() as u32, packet.acknowledgement);
         state.after_tcp(Direction::Forward, packet.flags, completes)
     } else {
         state.after_datagram(Direction::Forward, activity.idle(now) > 0)
@@ -67,7 +68,10 @@ fn advance<A>(flow: *mut Flow, current: FlowHead, packet: &Packet<A>) {
     let activity = if next.is_closed() && !state.is_closed() {
         Activity::new(now, u64::from(packet.sequence))
     } else if !next.counts_bytes() {
-        activity.touched(now)
+        // Not a plain store: the target's answer may write the number to be acknowledged at this very moment.
+        // SAFETY: as above; the word is aligned.
+        unsafe { compare_and_swap(&raw mut (*flow).activity, activity.0, activity.touched(now).0) };
+        return;
     } else if state.counts_bytes() {
         activity.after(now, packet.length())
     } else {

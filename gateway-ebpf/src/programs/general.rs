@@ -155,7 +155,7 @@ fn send<T: Tables>(skb: Skb, scratch: &mut Scratch<Addr<T>>, direction: Directio
         }
     };
     let packet = &scratch.packet;
-    let too_big = largest::<T::Family>(skb, packet) > mtu;
+    let too_big = exceeds::<T::Family>(skb, packet, scratch.ifindex, mtu);
     if too_big && packet.dont_fragment != 0 {
         return Ok(answer::<T>(skb, scratch, direction, Drop::TooBig));
     }
@@ -177,15 +177,20 @@ fn send<T: Tables>(skb: Skb, scratch: &mut Scratch<Addr<T>>, direction: Directio
     Ok(skb.redirect::<T::Family>(scratch.ifindex, &scratch.next_hop))
 }
 
-/// Length of the largest IP packet that leaves here: a super-packet is segmented later.
+/// Whether the largest IP packet that leaves here is longer than `mtu`: a super-packet is segmented later.
 #[inline(always)]
-fn largest<F: Family>(skb: Skb, packet: &Packet<F::Addr>) -> u32 {
+fn exceeds<F: Family>(skb: Skb, packet: &Packet<F::Addr>, ifindex: u32, mtu: u32) -> bool {
     let gso_size = skb.gso_size();
-    if gso_size == 0 {
-        return packet.length();
-    }
-    let header = if packet.protocol == protocol::TCP { u32::from(packet.header) } else { 8 };
-    packet.transport - crate::packet::ETHERNET + header + gso_size
+    let largest = match (gso_size, packet.protocol) {
+        (0, _) => packet.length(),
+        // SCTP bundles packets of any length, which only the kernel knows.
+        (_, protocol::SCTP) => return !skb.segments_fit(ifindex),
+        (_, protocol::TCP) => {
+            packet.transport - crate::packet::ETHERNET + u32::from(packet.header) + gso_size
+        }
+        _ => packet.transport - crate::packet::ETHERNET + 8 + gso_size,
+    };
+    largest > mtu
 }
 
 /// Drops a packet and, rate permitting, turns it into the ICMP error that tells its sender why.

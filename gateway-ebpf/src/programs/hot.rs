@@ -106,7 +106,7 @@ pub fn reverse<T: Tables>(context: *mut __sk_buff) -> i32 {
     let word = T::Family::activity(reply);
     // SAFETY: within a map value.
     let activity = Activity(unsafe { word.read_volatile() });
-    if !serves(target, packet.protocol) || activity.bytes() == 0 || activity.idle(now) > FRESH {
+    if !serves(target, packet.protocol) || activity.bytes() == 0 || activity.idle(now) >= FRESH {
         return PASS;
     }
     let Some(next_hop) = client_next_hop(target, &owner.client) else { return PASS };

@@ -4,11 +4,12 @@ use core::mem::MaybeUninit;
 
 use aya_ebpf::{
     bindings::{
-        __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
+        __sk_buff, BPF_F_MARK_MANGLED_0, BPF_F_PSEUDO_HDR, bpf_check_mtu_flags::BPF_MTU_CHK_SEGS,
+        bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
     },
     helpers::generated::{
-        bpf_csum_update, bpf_l4_csum_replace, bpf_redirect_neigh, bpf_skb_load_bytes, bpf_skb_pull_data,
-        bpf_skb_store_bytes,
+        bpf_check_mtu, bpf_csum_update, bpf_l4_csum_replace, bpf_redirect_neigh, bpf_skb_load_bytes,
+        bpf_skb_pull_data, bpf_skb_store_bytes, bpf_skb_vlan_pop,
     },
 };
 
@@ -21,6 +22,9 @@ use crate::{
 
 /// `skb->pkt_type` of a frame that is addressed to this host.
 const PACKET_HOST: u32 = 0;
+
+/// The VLAN's number in a tag.
+const VLAN_ID: u32 = 0x0fff;
 
 /// A packet.
 #[derive(Clone, Copy)]
@@ -58,15 +62,22 @@ impl Skb {
         if segments == 0 { 1 } else { segments }
     }
 
-    /// Whether this is a frame of family `F`, addressed to this host, without a VLAN tag.
+    /// Whether this is a frame of family `F`, addressed to this host, of no VLAN.
     #[inline(always)]
     pub fn is_for<F: Family>(&self) -> bool {
         // SAFETY: as above.
         unsafe {
             (*self.0).protocol == u32::from(F::ETHERTYPE.to_be())
                 && (*self.0).pkt_type == PACKET_HOST
-                && (*self.0).vlan_present == 0
+                && ((*self.0).vlan_present == 0 || self.pop_priority_tag())
         }
+    }
+
+    /// Takes off a tag that carries a priority and no VLAN (IEEE 802.1Q, 9.6), as the kernel's stack does; false if it is of a VLAN.
+    #[inline(always)]
+    fn pop_priority_tag(&self) -> bool {
+        // SAFETY: as above.
+        unsafe { (*self.0).vlan_tci & VLAN_ID == 0 && bpf_skb_vlan_pop(self.0) == 0 }
     }
 
     /// Address of the first byte that can be read directly.
@@ -102,6 +113,14 @@ impl Skb {
                 _ => None,
             }
         }
+    }
+
+    /// Whether each segment of a super-packet fits a device.
+    #[inline(always)]
+    pub fn segments_fit(&self, ifindex: u32) -> bool {
+        let mut mtu = 0;
+        // SAFETY: the context is valid, and `mtu` is the word that the helper writes.
+        unsafe { bpf_check_mtu(self.0.cast(), ifindex, &raw mut mtu, 0, u64::from(BPF_MTU_CHK_SEGS)) == 0 }
     }
 
     /// Sets the mark.

@@ -10,7 +10,7 @@ use super::{
     reservation::{ORPHAN_AGE, delete_flow, release},
     scratch::SWEEP_SCRATCH,
     skb::Skb,
-    tables::{Addr, Guarded, Scratch, Tables, head, swap_head},
+    tables::{Addr, Guarded, Scratch, Tables, config, head, swap_head},
 };
 use crate::{
     conntrack::State,
@@ -66,6 +66,10 @@ fn flow<T: Tables>(skb: &Skb, index: u32, flush: bool) -> i32 {
     let Some(scratch) = T::scratch().get_ptr_mut(SWEEP_SCRATCH) else { return 0 };
     // SAFETY: a per-CPU value that only the sweep uses, and the daemon runs one request at a time.
     let scratch = unsafe { &mut *scratch };
+    // Without settings there are no timeouts to judge by.
+    if !flush && config::<T>().is_none() {
+        return 0;
+    }
     let Some(key) = skb.read_as(key_offset::<FlowKey<Addr<T>>>(index)) else { return 0 };
     scratch.rival = key;
     let Some(flow) = T::flows().get_ptr_mut(&scratch.rival) else { return 0 };

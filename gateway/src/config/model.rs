@@ -77,7 +77,7 @@ impl Default for Timeouts {
             tcp_half_open: 60,
             tcp_established: 432_000,
             tcp_fin: 120,
-            tcp_time_wait: 60,
+            tcp_time_wait: 65,
             tcp_closed: 10,
             udp_unreplied: 30,
             udp_stream: 120,
