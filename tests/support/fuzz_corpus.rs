@@ -2,6 +2,8 @@
 
 #[path = "../fuzz/src/config.rs"]
 mod config;
+#[path = "../fuzz/src/packet.rs"]
+mod packet;
 
 /// Calls `check` with every input of `target`.
 fn replay(target: &str, check: fn(&[u8])) {
@@ -20,4 +22,9 @@ fn replay(target: &str, check: fn(&[u8])) {
 #[test]
 fn gateway_files() {
     replay("config", config::check);
+}
+
+#[test]
+fn frames() {
+    replay("packet", packet::check);
 }

@@ -79,7 +79,9 @@ fn walk(frame: &impl Bytes, packet: &mut Packet<[u8; 16]>) -> Result<(), ParseEr
             };
             packet.transport += 8;
             if packet.fragment == fragment::LATER {
-                return Ok(());
+                // What follows is not looked at, so that this is where a header behind the packet's end, in what pads the frame,
+                // shows.
+                return if packet.transport > packet.end { Err(ParseError::NotOurs) } else { Ok(()) };
             }
         } else {
             // Byte 3 of a routing header: segments left.

@@ -4,6 +4,8 @@
 
 pub mod ipv4;
 pub mod ipv6;
+#[cfg(test)]
+mod tests;
 pub mod transport;
 
 use crate::family::{Family, V4, V6};
