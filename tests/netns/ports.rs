@@ -68,24 +68,28 @@ fn share_the_ports(family: Family) {
             sender.send(&packet::whole(from.ip(), plan.vip, 17, &datagram), plan.vip).unwrap();
         }
     };
-    let opened = |sluice: &Sluice| sluice.status().unwrap().services[0].counters.flows_opened;
+    let counters = |sluice: &Sluice| sluice.status().unwrap().services[0].counters;
 
     let enough = TUPLES * 9 / 10;
     send(enough);
     assert_eq!(sluice.dropped(Drop::PortsExhausted).unwrap(), 0, "refused below 90 % of the ports");
-    assert_eq!(opened(&sluice), enough as u64, "every client has a flow");
+    assert_eq!(counters(&sluice).flows_opened, enough as u64, "every client has a flow");
 
     let beyond = TUPLES / 5;
     send(beyond);
     let refused = sluice.dropped(Drop::PortsExhausted).unwrap();
-    let filled = opened(&sluice);
+    let served = counters(&sluice).flows_opened;
+    let filled = counters(&sluice).flows_active;
     assert!(
         started.elapsed() < Duration::from_secs(IDLE.into()),
         "too slow: flows expired while others were made"
     );
-    println!("{} tuples in {:.1?}: {filled} served, {refused} refused", enough + beyond, started.elapsed());
+    println!("{} tuples in {:.1?}: {served} served, {refused} refused", enough + beyond, started.elapsed());
+    // On a busy machine the server loses datagrams, and a flow that nobody has answered for five seconds gives way to a new one: more
+    // are then served than there are ports, one after the other.
     assert!(filled <= TUPLES as u64, "{filled} flows share {TUPLES} ports");
-    assert_eq!(filled + refused, (enough + beyond) as u64, "each client is served or counted");
+    assert!(refused > 0, "nobody was refused");
+    assert_eq!(served + refused, (enough + beyond) as u64, "each client is served or counted");
     assert!(filled * 100 >= TUPLES as u64 * 97, "only {filled} of {TUPLES} ports were found");
 
     // The flows go idle in the order in which they were made; then there are ports again.
