@@ -1,8 +1,12 @@
-//! The loader killed, restarted and told to end, under load: no packet lost, no flow lost, edits made meanwhile apply.
+//! The loader killed, restarted, upgraded and told to end, under load: no packet lost, no flow lost, edits made meanwhile apply.
 
+use std::fs::Permissions;
 use std::net::SocketAddr;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
 
 use nix::sys::signal::Signal;
+use sluice_gateway::bpf::Objects;
 use sluice_tests::addresses::Family;
 use sluice_tests::gateway::{GatewayUnderTest, Port, Sluice};
 use sluice_tests::kube_proxy::Protocol;
@@ -17,6 +21,64 @@ fn vip(family: Family, port: u16) -> SocketAddr {
 /// Packets dropped for any reason.
 fn drops(sluice: &Sluice) -> u64 {
     sluice.status().unwrap().drops.iter().map(|drop| drop.packets).sum()
+}
+
+/// A build whose programs differ: the mark of the slow path, which ingress sets and egress looks for, has another value.
+fn changed_build(original: &Path, folder: &Path) -> PathBuf {
+    const MARK: [u8; 4] = 0x51ce_0000_u32.to_le_bytes();
+    let mut bytes = std::fs::read(original).unwrap();
+    for object in [Objects::EMBEDDED.v4, Objects::EMBEDDED.v6] {
+        let start = bytes.windows(object.len()).position(|window| window == object);
+        let start = start.expect("sluice-gateway and this test are of different builds: build both again");
+        let mut changed = 0;
+        for at in start..start + object.len() - MARK.len() {
+            if bytes[at..at + MARK.len()] == MARK {
+                bytes[at + 2] ^= 1;
+                changed += 1;
+            }
+        }
+        assert!(changed > 0, "the programs have no such constant");
+    }
+    let path = folder.join("sluice-gateway");
+    std::fs::write(&path, bytes).unwrap();
+    std::fs::set_permissions(&path, Permissions::from_mode(0o755)).unwrap();
+    path
+}
+
+#[test]
+fn an_upgrade_to_changed_programs_and_back_is_not_noticed() {
+    let topology = script::topology().build().unwrap();
+    let _servers = Servers::start(&topology).unwrap();
+    let mut sluice = Sluice::new(&topology).unwrap();
+    sluice.serve(&topology, &script::spec()).unwrap();
+    let folder = tempfile::tempdir().unwrap();
+    let original = sluice.binary().to_owned();
+    let changed = changed_build(&original, folder.path());
+
+    let places = [(&topology.client, Family::V4), (&topology.far, Family::V6)];
+    let streams = places.map(|(netns, family)| Streams::start(netns, vip(family, script::TCP), 100).unwrap());
+    let datagrams = places.map(|(netns, family)| Datagrams::start(netns, vip(family, script::UDP)).unwrap());
+    let all_go_on = || streams.iter().for_each(|streams| streams.wait_rounds(2).unwrap());
+    all_go_on();
+    let dropped = drops(&sluice);
+    let tag = sluice.program_tag(&topology, "forward_v4").unwrap();
+
+    for (build, same) in [(&changed, false), (&original, true)] {
+        sluice.stop(Signal::SIGTERM).unwrap();
+        sluice.set_binary(build.clone());
+        sluice.start(&topology).unwrap();
+        all_go_on();
+        assert_eq!(sluice.program_tag(&topology, "forward_v4").unwrap() == tag, same, "{}", build.display());
+    }
+    let flows: u64 = sluice.status().unwrap().flow_tables.iter().map(|table| table.entries).sum();
+    assert!(flows >= 202, "{flows} flows are known: 200 streams and 2 exchanges of datagrams");
+    assert_eq!(drops(&sluice), dropped, "packets were dropped: {:?}", sluice.status().unwrap().drops);
+    for datagrams in datagrams {
+        assert!(datagrams.finish().unwrap() > 0);
+    }
+    for streams in streams {
+        streams.finish().unwrap();
+    }
 }
 
 #[test]

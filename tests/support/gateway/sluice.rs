@@ -15,6 +15,7 @@ use nix::unistd::Pid;
 use sluice_gateway::admin;
 use sluice_gateway::config::{self, file};
 use sluice_gateway::status::Status;
+use sluice_gateway_ebpf::maps::SCHEMA_VERSION;
 
 use super::sandbox::{CAPABILITIES, Sandbox};
 use super::{GatewayUnderTest, Spec};
@@ -54,6 +55,27 @@ impl Sluice {
     /// Names its folder of pins, `test` unless set.
     pub fn set_gateway_id(&mut self, gateway_id: &str) {
         gateway_id.clone_into(&mut self.gateway_id);
+    }
+
+    /// Runs another build from now on.
+    pub fn set_binary(&mut self, binary: PathBuf) {
+        self.binary = binary;
+    }
+
+    /// The build that runs.
+    pub fn binary(&self) -> &Path {
+        &self.binary
+    }
+
+    /// The kernel's digest of a pinned program's instructions.
+    pub fn program_tag(&self, topology: &Topology, program: &str) -> Result<String> {
+        let pin = format!("/sys/fs/bpf/sluice/v{SCHEMA_VERSION}/{}/{program}", self.gateway_id);
+        let mut bpftool = self.confined(topology, Path::new("/usr/sbin/bpftool"));
+        let output =
+            bpftool.args(["-j", "prog", "show", "pinned", &pin]).output().context("running bpftool")?;
+        let shown: serde_json::Value = serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("bpftool: {}", String::from_utf8_lossy(&output.stderr)))?;
+        Ok(shown["tag"].as_str().context("a program without a tag")?.to_owned())
     }
 
     /// The container's mount namespace, for other processes while this one lives.
