@@ -30,4 +30,5 @@ mod races;
 mod reservations;
 mod services;
 mod tcp;
+mod test_run;
 mod udp;

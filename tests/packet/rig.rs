@@ -1,10 +1,6 @@
 //! Programs and maps of one test, and one way to run a packet through them.
 
-use std::{
-    fmt::Debug,
-    marker::PhantomData,
-    os::fd::{AsFd as _, AsRawFd as _},
-};
+use std::{fmt::Debug, marker::PhantomData};
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
@@ -24,6 +20,7 @@ use sluice_gateway_ebpf::{
 };
 
 use crate::build::{Tcp, tcp};
+pub use crate::test_run::{Context, Outcome, test_run};
 
 /// `TC_ACT_UNSPEC` as the program's return value: the packet is not ours.
 pub const PASS: i32 = -1;
@@ -116,33 +113,6 @@ impl Net for V6 {
 pub struct Rig<N: Net> {
     ebpf: Ebpf,
     family: PhantomData<N>,
-}
-
-/// What became of a packet.
-#[derive(Debug)]
-pub struct Outcome {
-    /// What the program returned.
-    pub verdict: i32,
-    /// The frame afterwards.
-    pub frame: Vec<u8>,
-    /// The mark afterwards.
-    pub mark: u32,
-    /// Mean time of one run.
-    pub nanoseconds: u32,
-}
-
-/// What `__sk_buff` says of a packet besides its bytes.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Context {
-    /// Payload bytes per segment; 0: no super-packet.
-    pub gso_size: u32,
-    /// Number of segments.
-    pub gso_segs: u32,
-    /// The mark.
-    pub mark: u32,
-    /// The device delivered the sum of the whole packet (CHECKSUM_COMPLETE). The kernel then checks after the run that the sum
-    /// it keeps is still that of the packet, and fails the run if not (Linux 6.16).
-    pub checksum_complete: bool,
 }
 
 impl<N: Net> Rig<N> {
@@ -457,79 +427,6 @@ pub fn clock() -> u32 {
 fn older(activity: Activity, seconds: u32) -> Activity {
     let now = clock();
     Activity::new(now.wrapping_sub(activity.idle(now) + seconds), activity.bytes())
-}
-
-/// The kernel's `__sk_buff`, as far as a test run reads it (include/uapi/linux/bpf.h).
-#[repr(C)]
-#[derive(Clone, Copy, bytemuck::Zeroable)]
-struct SkBuff {
-    head: [u32; 2],
-    mark: u32,
-    middle: [u32; 38],
-    gso_segs: u32,
-    sk: [u32; 2],
-    gso_size: u32,
-    tail: [u32; 3],
-}
-
-const _: () =
-    assert!(std::mem::offset_of!(SkBuff, gso_segs) == 164 && std::mem::offset_of!(SkBuff, gso_size) == 176);
-
-/// `union bpf_attr` of BPF_PROG_TEST_RUN. aya's own call has no way to ask for a complete checksum.
-#[repr(C)]
-#[derive(Default)]
-struct TestRun {
-    prog_fd: u32,
-    retval: u32,
-    data_size_in: u32,
-    data_size_out: u32,
-    data_in: u64,
-    data_out: u64,
-    repeat: u32,
-    duration: u32,
-    ctx_size_in: u32,
-    ctx_size_out: u32,
-    ctx_in: u64,
-    ctx_out: u64,
-    flags: u32,
-    cpu: u32,
-    batch_size: u32,
-    pad: u32,
-}
-
-const BPF_PROG_TEST_RUN: libc::c_long = 10;
-const BPF_F_TEST_SKB_CHECKSUM_COMPLETE: u32 = 1 << 2;
-
-/// Runs a program `repeat` times on a frame.
-pub fn test_run(program: &SchedClassifier, frame: &[u8], context: Context, repeat: u32) -> Outcome {
-    let mut out = vec![0; frame.len() + 512];
-    let ctx_in = SkBuff {
-        mark: context.mark,
-        gso_segs: context.gso_segs,
-        gso_size: context.gso_size,
-        ..bytemuck::Zeroable::zeroed()
-    };
-    let mut ctx_out: SkBuff = bytemuck::Zeroable::zeroed();
-    let mut attr = TestRun {
-        prog_fd: program.fd().expect("loaded").as_fd().as_raw_fd() as u32,
-        data_size_in: frame.len() as u32,
-        data_size_out: out.len() as u32,
-        data_in: frame.as_ptr() as u64,
-        data_out: out.as_mut_ptr() as u64,
-        repeat,
-        ctx_size_in: size_of::<SkBuff>() as u32,
-        ctx_size_out: size_of::<SkBuff>() as u32,
-        ctx_in: (&raw const ctx_in) as u64,
-        ctx_out: (&raw mut ctx_out) as u64,
-        flags: if context.checksum_complete { BPF_F_TEST_SKB_CHECKSUM_COMPLETE } else { 0 },
-        ..TestRun::default()
-    };
-    // SAFETY: every pointer is valid for the size that stands next to it, for the length of the call.
-    let result =
-        unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attr, size_of::<TestRun>()) };
-    assert_eq!(result, 0, "BPF_PROG_TEST_RUN: {}", std::io::Error::last_os_error());
-    out.truncate(attr.data_size_out as usize);
-    Outcome { verdict: attr.retval as i32, frame: out, mark: ctx_out.mark, nanoseconds: attr.duration }
 }
 
 /// Host part of an address, for tests that need many clients.
