@@ -26,6 +26,7 @@ both_families!(
     a_full_table_is_counted,
     the_sweep_deletes_the_dead_only,
     flushing_deletes_the_living,
+    what_could_not_be_deleted_is_deleted_later,
 );
 
 fn syn<N: Net>(source: N::Addr, port: u16) -> Vec<u8> {
@@ -167,4 +168,22 @@ fn flushing_deletes_the_living<N: Net>() {
     assert_eq!(rig.sweep_flows(SWEEP_EXPIRED), 0);
     assert_eq!(rig.sweep_flows(SWEEP_FLUSH), 1);
     assert!(rig.flows().is_empty() && rig.reserved().is_empty());
+}
+
+fn what_could_not_be_deleted_is_deleted_later<N: Net>() {
+    let mut rig = Rig::<N>::new();
+    rig.forward(&syn::<N>(N::CLIENT, 40000));
+    // As a packet leaves a flow that it has ended, when the map refuses to delete it.
+    let (key, mut flow) = rig.flow();
+    flow.state = State::Deleted as u8;
+    rig.put_flow(key, flow);
+    assert_eq!(rig.forward(&syn::<N>(N::CLIENT, 40000)).verdict, SHOT);
+    assert_eq!(rig.drops(), [("busy", 1)]);
+    rig.age(3);
+    assert_eq!(rig.sweep_flows(SWEEP_EXPIRED), 0, "who marked it may be about to delete it");
+    rig.age(3);
+    assert_eq!(rig.sweep_flows(SWEEP_EXPIRED), 1);
+    assert_eq!(rig.forward(&syn::<N>(N::CLIENT, 40000)).verdict, REDIRECT);
+    let stats = rig.stats();
+    assert_eq!((stats.flows_opened, stats.flows_closed), (2, 1));
 }

@@ -7,7 +7,7 @@
 use super::{
     flow::{flow_key, holds, is_live, reply_key},
     now, repeat,
-    reservation::{ORPHAN_AGE, delete_flow, release},
+    reservation::{ORPHAN_AGE, delete_flow, release, service_of},
     scratch::SWEEP_SCRATCH,
     skb::Skb,
     tables::{Addr, Guarded, Scratch, Tables, config, head, swap_head},
@@ -15,7 +15,7 @@ use super::{
 use crate::{
     conntrack::State,
     maps::{
-        Activity, FlowKey, OWNER_LOCKED, Owner, ReplyKey, SWEEP_EXPIRED, SWEEP_FLUSH, SWEEP_MAX_KEYS,
+        Activity, Flow, FlowKey, OWNER_LOCKED, Owner, ReplyKey, SWEEP_EXPIRED, SWEEP_FLUSH, SWEEP_MAX_KEYS,
         SWEEP_REPLIES,
     },
     packet::{Bytes, ETHERNET},
@@ -74,7 +74,14 @@ fn flow<T: Tables>(skb: &Skb, index: u32, flush: bool) -> i32 {
     scratch.rival = key;
     let Some(flow) = T::flows().get_ptr_mut(&scratch.rival) else { return 0 };
     let current = head(flow);
-    if current.state() == State::Deleted || (!flush && is_live::<T>(scratch, flow, current, false)) {
+    if current.state() == State::Deleted {
+        if !is_stuck(flow) {
+            return 0;
+        }
+        delete_flow::<T>(&scratch.rival, service_of::<T>(current.target()));
+        return 1;
+    }
+    if !flush && is_live::<T>(scratch, flow, current, false) {
         return 0;
     }
     let Some(target) = T::targets().get(u32::from(current.target())) else { return 0 };
@@ -87,6 +94,23 @@ fn flow<T: Tables>(skb: &Skb, index: u32, flush: bool) -> i32 {
     release::<T>(scratch);
     delete_flow::<T>(&scratch.rival, target.service);
     1
+}
+
+/// Whether a flow has been marked deleted for [`ORPHAN_AGE`], by the sweep's own reckoning: whoever marked it deletes it in the next
+/// instant, unless the map refused (a bucket's lock held on the same CPU, Linux before 6.2).
+#[inline(always)]
+fn is_stuck(flow: *mut Flow) -> bool {
+    // SAFETY: within a map value.
+    let seen = unsafe { &raw mut (*flow).activity };
+    // SAFETY: as above. Nobody else writes to a flow that is marked deleted.
+    unsafe {
+        let activity = Activity(seen.read_volatile());
+        if activity.bytes() == Activity::MAX_BYTES {
+            return activity.idle(now()) >= ORPHAN_AGE;
+        }
+        seen.write_volatile(Activity::new(now(), Activity::MAX_BYTES).0);
+    }
+    false
 }
 
 /// Deletes a reservation that has been free, or without a flow that holds it, for [`ORPHAN_AGE`].
@@ -102,7 +126,11 @@ fn reply<T: Tables>(skb: &Skb, index: u32) -> i32 {
     scratch.owner = owner;
     // SAFETY: within a map value.
     let activity = Activity(unsafe { T::Family::activity(reply).read_volatile() });
-    if owner.target == OWNER_LOCKED || activity.idle(now()) < ORPHAN_AGE || is_held::<T>(scratch) {
+    // Only the sweep locks: the map refused to delete it then.
+    if owner.target == OWNER_LOCKED {
+        return i32::from(T::replies().remove(&scratch.reply).is_ok());
+    }
+    if activity.idle(now()) < ORPHAN_AGE || is_held::<T>(scratch) {
         return 0;
     }
     let locked = Owner { target: OWNER_LOCKED, ..scratch.owner };
