@@ -29,7 +29,9 @@ fn changed_build(original: &Path, folder: &Path) -> PathBuf {
     let mut bytes = std::fs::read(original).unwrap();
     for object in [Objects::EMBEDDED.v4, Objects::EMBEDDED.v6] {
         let start = bytes.windows(object.len()).position(|window| window == object);
-        let start = start.expect("sluice-gateway and this test are of different builds: build both again");
+        let start = start.unwrap_or_else(|| {
+            panic!("sluice-gateway and this test are of different builds: build both again")
+        });
         let mut changed = 0;
         for at in start..start + object.len() - MARK.len() {
             if bytes[at..at + MARK.len()] == MARK {
