@@ -151,7 +151,8 @@ fn tcx_programs(netns: &Netns, device: &str, direction: TcAttachType) -> Result<
 
 /// Waits until none of the maps exists: the kernel frees them some time after the last user is gone.
 fn maps_are_gone(ids: &[u32]) -> Result<()> {
-    until("the maps are freed", PATIENCE, || {
+    // The kernel takes namespaces apart one after the other, those of all tests that run beside this one too.
+    until("the maps are freed", PATIENCE * 5, || {
         Ok(ids.iter().all(|id| MapInfo::from_id(*id).is_err()).then_some(()))
     })
 }
