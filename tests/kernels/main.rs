@@ -33,7 +33,7 @@ macro_rules! say {
 pub(crate) use say;
 
 /// From power-on to power-off of one machine.
-const DEADLINE: Duration = Duration::from_secs(120);
+const DEADLINE: Duration = Duration::from_secs(300);
 /// Verified instructions that a program may take: a tenth of the kernel's limit, so that a kernel whose verifier walks more
 /// paths than these does not refuse it.
 const BUDGET: u32 = 100_000;
