@@ -91,13 +91,9 @@ fn complete_supported() -> bool {
 }
 
 fn complete_checksums_stay_right<N: Net>() {
-    if !complete_supported() {
-        // The test run could not tell; the other cases check the packets' own checksums on this kernel too.
-        println!("this kernel cannot check complete checksums");
-        return;
-    }
     let rig = Rig::<N>::new();
-    let context = Context { checksum_complete: true, ..Context::default() };
+    // An older kernel runs the same packets, without comparing its sum.
+    let context = Context { checksum_complete: complete_supported(), ..Context::default() };
     let question = udp::<N>(N::CLIENT, N::VIP, PORTS, b"question");
     let answer = udp::<N>(N::TARGET, N::SNAT, ANSWER, b"odd");
     // The first packet of each direction takes the general path, the later ones the hot path; the kernel compares its sum
