@@ -40,7 +40,7 @@ pub struct DataPath {
 
 impl DataPath {
     /// Loads the programs and opens or makes the maps. Nothing is attached, and what an earlier loader attached goes on
-    /// working on the same maps. Removes what dead gateways of this node have left.
+    /// working on the same maps.
     ///
     /// Works on the calling thread's network namespace, like [`Self::attach`]: both must be called in the gateway's.
     ///
@@ -52,7 +52,6 @@ impl DataPath {
         let dir = options.pins.dir();
         fs::create_dir_all(&dir).map_err(Error::pin("make", &dir))?;
         liveness::mark(&dir)?;
-        retire::dead_siblings(&options.pins)?;
         let maps = load_maps(&options)?;
         Ok(Self { maps, options, hook })
     }

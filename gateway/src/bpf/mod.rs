@@ -33,6 +33,6 @@ pub use maps::{FamilyMaps, Maps, SharedMaps};
 pub use object::Objects;
 pub use pins::{GatewayId, Pins};
 pub use report::{Attachment, MapUse, attachments, map_use, pinned_families};
-pub use retire::cleanup;
+pub use retire::{cleanup, remove_dead_siblings};
 pub use slots::Direction;
 pub use sweep::Sweep;

@@ -76,8 +76,13 @@ fn used_names(families: Families, hook: Hook) -> Vec<String> {
     names
 }
 
-/// Removes the folders of gateways whose network namespace is gone. Failures are logged: they concern somebody else.
-pub(super) fn dead_siblings(pins: &Pins) -> Result<(), Error> {
+/// Removes the folders of gateways of this node whose network namespace is gone. Failures to remove are logged: they concern
+/// somebody else. To be repeated, because the kernel takes a namespace apart some time after its last process has ended.
+///
+/// # Errors
+///
+/// The folder of all gateways cannot be read.
+pub fn remove_dead_siblings(pins: &Pins) -> Result<(), Error> {
     for sibling in pins.siblings()? {
         let removed = match is_dead(&sibling) {
             Ok(true) => whole_folder(&sibling),

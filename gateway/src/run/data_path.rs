@@ -1,5 +1,7 @@
 //! Programs and maps, kept as the configuration and the interfaces ask.
 
+use std::time::{Duration, Instant};
+
 use anyhow::{Context, Result};
 use tracing::{info, warn};
 
@@ -11,12 +13,16 @@ use crate::net::Interfaces;
 use crate::tables::sweep::{Sweeper, Tick};
 use crate::tables::{self, Desired};
 
+/// What dead gateways of this node have left is looked for this often: a look costs some system calls for each gateway there.
+const SIBLINGS: Duration = Duration::from_secs(60);
+
 /// The data path of this gateway, loaded or not.
 pub struct DataPlane {
     pins: Pins,
     loaded: Option<DataPath>,
     devices: Option<Devices>,
     sweeper: Sweeper,
+    siblings_checked: Option<Instant>,
 }
 
 /// What [`DataPlane::apply`] found.
@@ -33,11 +39,12 @@ pub struct Applied {
 impl DataPlane {
     /// Nothing is loaded.
     pub fn new(pins: Pins) -> Self {
-        Self { pins, loaded: None, devices: None, sweeper: Sweeper::default() }
+        Self { pins, loaded: None, devices: None, sweeper: Sweeper::default(), siblings_checked: None }
     }
 
     /// Loads what is not loaded, fills the maps, attaches to the interfaces that exist.
     pub fn apply(&mut self, config: &Config, interfaces: &Interfaces) -> Result<Applied> {
+        self.check_siblings();
         let families = families(config);
         if families == Families::default() {
             return self.unload();
@@ -67,6 +74,16 @@ impl DataPlane {
             problems.push(format!("{table} holds {entries} flows, maxFlows is {wanted}: {fix}"));
         }
         Ok(Applied { problems, reader, sweep: plan.sweep })
+    }
+
+    fn check_siblings(&mut self) {
+        if self.siblings_checked.is_some_and(|at| at.elapsed() < SIBLINGS) {
+            return;
+        }
+        self.siblings_checked = Some(Instant::now());
+        if let Err(error) = bpf::remove_dead_siblings(&self.pins) {
+            warn!(%error, "could not look for what dead gateways of this node have left");
+        }
     }
 
     /// True if programs or maps are others than before.
