@@ -12,6 +12,7 @@ use nix::unistd::Pid;
 use sluice_gateway::config::Gateway;
 use sluice_gateway::run::DEFAULT_RESYNC;
 use sluice_gateway::status::{Origin, Status};
+use sluice_gateway_ebpf::maps::SCHEMA_VERSION;
 use sluice_tests::gateway::{GatewayUnderTest, Port, Sluice, Spec, gateway_file};
 use sluice_tests::kube_proxy::Protocol;
 use sluice_tests::netns::Netns;
@@ -289,4 +290,23 @@ fn a_second_daemon_is_refused() {
         assert!(!output.status.success() && error.contains("--runtime-dir"), "{command}: {error}");
     }
     assert!(sluice.status().unwrap().ready);
+}
+
+#[test]
+fn what_a_dead_gateway_of_the_node_left_is_removed() {
+    let (topology, mut sluice) = serving();
+    let dead = format!("/sys/fs/bpf/sluice/v{SCHEMA_VERSION}/test-dead");
+    let run = |sluice: &Sluice, program: &str, arguments: &[&str]| {
+        let mut command = sluice.confined(&topology, Path::new(program));
+        let status = command.args(arguments).arg(&dead).status().unwrap();
+        assert!(status.success(), "{program}: {status}");
+    };
+    // Without a link to its namespace, and too old for one that is only starting.
+    run(&sluice, "/usr/bin/mkdir", &[]);
+    run(&sluice, "/usr/bin/touch", &["--date", "1 hour ago"]);
+    assert!(sluice.pinned_gateways(&topology).unwrap().contains("test-dead"));
+    sluice.stop(Signal::SIGTERM).unwrap();
+    sluice.start(&topology).unwrap();
+    let gateways = sluice.pinned_gateways(&topology).unwrap();
+    assert!(!gateways.contains("test-dead") && gateways.contains("/test\n"), "{gateways}");
 }
