@@ -13,6 +13,8 @@ pub mod cli;
 pub mod families;
 pub mod gateway_file;
 pub mod ipam;
+pub mod lease;
+pub mod operator;
 mod refusal;
 pub mod render;
 pub mod select;

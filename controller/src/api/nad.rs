@@ -1,22 +1,22 @@
 //! NetworkAttachmentDefinitions, and the CNI configuration in them.
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::CustomResource;
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::namespaced_name;
 
-/// `k8s.cni.cncf.io/v1` NetworkAttachmentDefinition.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
-pub struct NetworkAttachmentDefinition {
-    /// Name and namespace.
-    pub metadata: ObjectMeta,
-    /// The network.
-    #[serde(default)]
-    pub spec: NetworkAttachmentDefinitionSpec,
-}
-
-/// The network.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+/// A network that multus gives to pods.
+#[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "k8s.cni.cncf.io",
+    version = "v1",
+    kind = "NetworkAttachmentDefinition",
+    plural = "network-attachment-definitions",
+    namespaced,
+    derive = "Default",
+    derive = "PartialEq"
+)]
 pub struct NetworkAttachmentDefinitionSpec {
     /// CNI configuration as JSON text; empty: a file on the node has it.
     #[serde(default)]
@@ -131,7 +131,7 @@ mod tests {
 
     fn network(config: &str) -> Result<NetworkConfig, serde_json::Error> {
         let spec = NetworkAttachmentDefinitionSpec { config: config.to_owned() };
-        NetworkAttachmentDefinition { spec, ..Default::default() }.network()
+        NetworkAttachmentDefinition::new("external", spec).network()
     }
 
     #[test]

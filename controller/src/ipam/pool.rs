@@ -212,17 +212,14 @@ mod tests {
     use crate::api::SubnetSpec;
 
     fn pools(cidr: &str, gateway: &str, excluded: &[&str]) -> Result<Pools, Refusal> {
-        let metadata = k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta {
-            name: Some("external".to_owned()),
-            ..Default::default()
-        };
         let spec = SubnetSpec {
+            protocol: None,
             provider: "a.b".to_owned(),
             cidr_block: cidr.to_owned(),
             gateway: gateway.to_owned(),
             exclude_ips: excluded.iter().map(|text| (*text).to_owned()).collect(),
         };
-        Pools::of(&Subnet { metadata, spec })
+        Pools::of(&Subnet::new("external", spec))
     }
 
     fn v4(cidr: &str, gateway: &str, excluded: &[&str]) -> Pool {

@@ -1,0 +1,3 @@
+//! The shell around the pure parts: caches, one pass per Service, writes.
+
+pub mod writer;
