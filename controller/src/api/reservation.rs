@@ -2,9 +2,12 @@
 
 use std::net::IpAddr;
 
+use k8s_openapi::api::core::v1::Service;
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+
+use super::namespace;
 
 /// An address of a network, held by a Service. Its name is the address, so that two Services cannot hold the same.
 #[derive(CustomResource, Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -42,4 +45,16 @@ pub struct Holder {
     pub name: String,
     /// Its UID.
     pub uid: String,
+}
+
+impl Holder {
+    /// The Service itself. One that the API server has not stored has no UID, and none here.
+    pub fn of(service: &Service) -> Self {
+        let metadata = &service.metadata;
+        Self {
+            namespace: namespace(metadata).to_owned(),
+            name: metadata.name.clone().unwrap_or_default(),
+            uid: metadata.uid.clone().unwrap_or_default(),
+        }
+    }
 }

@@ -1,6 +1,7 @@
 //! Addresses: pure pools made from a Subnet, and the choice of a Service's VIPs from them.
 
 mod choose;
+pub mod name;
 mod pool;
 
 pub use choose::{Choice, choose, requested};

@@ -133,10 +133,34 @@ impl Writer {
     where
         K: Clone + Debug + DeserializeOwned,
     {
+        self.delete_by(api, name, uid, PropagationPolicy::Foreground).await
+    }
+
+    /// The same for an object that nothing depends on: its name is free as soon as this returns, without the garbage collector.
+    ///
+    /// # Errors
+    /// As of [`Self::delete`].
+    pub async fn delete_at_once<K>(&self, api: &Api<K>, name: &str, uid: &str) -> Result<(), WriteError>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
+        self.delete_by(api, name, uid, PropagationPolicy::Background).await
+    }
+
+    async fn delete_by<K>(
+        &self,
+        api: &Api<K>,
+        name: &str,
+        uid: &str,
+        policy: PropagationPolicy,
+    ) -> Result<(), WriteError>
+    where
+        K: Clone + Debug + DeserializeOwned,
+    {
         self.check()?;
         let params = DeleteParams {
             preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
-            propagation_policy: Some(PropagationPolicy::Foreground),
+            propagation_policy: Some(policy),
             ..DeleteParams::default()
         };
         match api.delete(name, &params).await.map_err(WriteError::from) {
