@@ -4,6 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 use k8s_openapi::api::core::v1::{Service, ServicePort};
+use sluice_gateway::config::limits::DEFAULT_MAX_FLOWS;
 use sluice_gateway::config::{self, Protocol, file};
 
 use crate::Refusal;
@@ -11,6 +12,8 @@ use crate::api::{describe_service, namespaced_name};
 use crate::ipam::{Choice, Family};
 
 /// The file that serves `service` on `vips`, one of each family that it is served on, by its ClusterIPs.
+///
+/// `max_flows` is written where it is not the gateway's own default.
 ///
 /// A target's port is the Service's `port`: kube-proxy turns it into the pods' `targetPort` behind the ClusterIP.
 ///
@@ -20,12 +23,14 @@ pub fn gateway_file(
     service: &Service,
     vips: &[Choice],
     cluster_ips: &[IpAddr],
+    max_flows: u32,
 ) -> Result<file::File, Refusal> {
     let object = describe_service(service);
     let served = |family: Family| vips.iter().any(|vip| Family::of(vip.address.addr()) == family);
     let file = file::File {
         version: file::File::VERSION,
-        gateway: None,
+        gateway: (max_flows != DEFAULT_MAX_FLOWS)
+            .then(|| file::Gateway { max_flows: Some(max_flows), ..file::Gateway::default() }),
         services: vec![file::Service {
             name: namespaced_name(&service.metadata),
             vips: vips.iter().map(write_vip).collect(),

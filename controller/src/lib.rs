@@ -6,10 +6,15 @@
 //! ipam     which address does it get
 //! gateway_file   what does its gateway read
 //! render   the four in a row
+//! desired  which objects should it have
+//! decide   what do pods and status mean: publish or withdraw, what keeps a pod from running
 //! ```
 
 pub mod api;
 pub mod cli;
+pub mod decide;
+pub mod desired;
+pub mod events;
 pub mod families;
 pub mod gateway_file;
 pub mod ipam;

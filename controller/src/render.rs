@@ -7,6 +7,8 @@ use sluice_gateway::config::file::File;
 
 use crate::Refusal;
 use crate::api::{NetworkAttachmentDefinition, Provider, Subnet, describe_service};
+use crate::desired::{Defaults, settings};
+use crate::events::{EventReason, Warning};
 use crate::families::{cluster_ips, served};
 use crate::gateway_file::gateway_file;
 use crate::ipam::{Pools, Taken, choose};
@@ -31,17 +33,18 @@ pub struct Rendered {
     /// The VIPs in it.
     pub vips: Vec<IpAddr>,
     /// What works otherwise than the Service's or the network's author may expect.
-    pub warnings: Vec<String>,
+    pub warnings: Vec<Warning>,
 }
 
 /// Renders `service`, which [`crate::select::select`] found to be ours on `provider`. `given` are the addresses that the Service
-/// has got before.
+/// has got before, `defaults` the settings where it has none of its own.
 ///
 /// # Errors
 /// The first thing that keeps the Service from being served.
 pub fn render(
     service: &Service,
     provider: &Provider,
+    defaults: &Defaults,
     given: &[IpAddr],
     around: &Surroundings<'_>,
 ) -> Result<Rendered, Refusal> {
@@ -51,14 +54,27 @@ pub fn render(
     let targets = cluster_ips(service)?;
     let families = served(service, &targets, subnet, &pools)?;
     let vips = choose(service, subnet, &pools, &families, given, around.taken)?;
-    let file = gateway_file(service, &vips, &targets)?;
-    let mut warnings = network_warnings(attachment)?;
-    warnings.extend(service_warnings(service));
+    let settings = settings(service, defaults)?;
+    let file = gateway_file(service, &vips, &targets, settings.max_flows)?;
+    let warnings = warnings(service, attachment)?;
     let vips = vips.iter().map(|vip| vip.address.addr()).collect();
     Ok(Rendered { file, vips, warnings })
 }
 
-fn network_warnings(attachment: &NetworkAttachmentDefinition) -> Result<Vec<String>, Refusal> {
+/// What `service` and its network say that works otherwise than their authors may expect.
+///
+/// # Errors
+/// The network's configuration is not JSON.
+pub fn warnings(
+    service: &Service,
+    attachment: &NetworkAttachmentDefinition,
+) -> Result<Vec<Warning>, Refusal> {
+    let mut warnings = network_warnings(attachment)?;
+    warnings.extend(service_warnings(service));
+    Ok(warnings)
+}
+
+fn network_warnings(attachment: &NetworkAttachmentDefinition) -> Result<Vec<Warning>, Refusal> {
     let object = attachment.describe();
     let network = attachment.network().map_err(|fault| {
         Refusal::new(
@@ -68,29 +84,36 @@ fn network_warnings(attachment: &NetworkAttachmentDefinition) -> Result<Vec<Stri
             "write the CNI configuration as JSON",
         )
     })?;
-    let comment = format!(
-        "{object}: spec.config: a `//` comment is not JSON: Sluice reads over it, but Multus refuses it; remove it"
-    );
-    Ok(if network.has_comments { vec![comment] } else { Vec::new() })
+    let comment = || Warning {
+        reason: EventReason::CommentInNetwork,
+        message: format!(
+            "{object}: spec.config: a `//` comment is not JSON: Sluice reads over it, but Multus refuses it; remove it"
+        ),
+    };
+    Ok(network.has_comments.then(comment).into_iter().collect())
 }
 
 /// Settings of a Service that full NAT towards the ClusterIP cannot honour.
-fn service_warnings(service: &Service) -> Vec<String> {
+fn service_warnings(service: &Service) -> Vec<Warning> {
     let object = describe_service(service);
     let Some(spec) = &service.spec else { return Vec::new() };
     let checks = [
         (
             spec.session_affinity.as_deref() == Some("ClientIP"),
-            "spec.sessionAffinity: ClientIP: the ClusterIP sees the gateway as its only client, so all clients reach one pod",
+            EventReason::SessionAffinityIgnored,
+            "spec.sessionAffinity: ClientIP: the ClusterIP sees the gateway as its only client, so all clients reach one pod; set it to None",
         ),
         (
             spec.external_traffic_policy.as_deref() == Some("Local"),
-            "spec.externalTrafficPolicy: Local: has no effect: pods see the gateway's address, on every node",
+            EventReason::ExternalTrafficPolicyIgnored,
+            "spec.externalTrafficPolicy: Local: has no effect: pods see the gateway's address, on every node; set it to Cluster",
         ),
         (
             spec.internal_traffic_policy.as_deref() == Some("Local"),
-            "spec.internalTrafficPolicy: Local: nothing is reached unless a pod runs on the gateway's node",
+            EventReason::InternalTrafficPolicyLocal,
+            "spec.internalTrafficPolicy: Local: nothing is reached unless a pod runs on the gateway's node; set it to Cluster",
         ),
     ];
-    checks.into_iter().filter(|(applies, _)| *applies).map(|(_, text)| format!("{object}: {text}")).collect()
+    let warning = |(_, reason, text)| Warning { reason, message: format!("{object}: {text}") };
+    checks.into_iter().filter(|(applies, ..)| *applies).map(warning).collect()
 }

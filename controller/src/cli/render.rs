@@ -9,6 +9,7 @@ use sluice_gateway::config::file::File;
 
 use super::documents::Documents;
 use crate::api::{Provider, describe_service};
+use crate::desired::Defaults;
 use crate::ipam::{Taken, requested};
 use crate::render::{Surroundings, render};
 use crate::select::{Selection, select};
@@ -85,11 +86,11 @@ impl Render {
                 subnets: &documents.subnets,
                 taken: &taken,
             };
-            match render(service, provider, &self.address, &around) {
+            match render(service, provider, &Defaults::default(), &self.address, &around) {
                 Ok(rendered) => {
                     let holder = describe_service(service);
                     taken.extend(rendered.vips.into_iter().map(|vip| (vip, holder.clone())));
-                    warnings.extend(rendered.warnings);
+                    warnings.extend(rendered.warnings.iter().map(ToString::to_string));
                     files.push(rendered.file);
                 }
                 Err(refusal) => refusals.push(refusal.to_string()),

@@ -10,6 +10,8 @@ use sluice_gateway::config::{self, Config, Protocol};
 
 use crate::Refusal;
 use crate::api::{NetworkAttachmentDefinition, Subnet};
+use crate::desired::Defaults;
+use crate::events::{EventReason, Warning};
 use crate::ipam::Taken;
 use crate::render::{Rendered, Surroundings, render};
 use crate::select::{Selection, select};
@@ -58,9 +60,13 @@ impl Documents {
         let around = Surroundings { attachments: &attachments, subnets: &subnets, taken: &taken };
         let service = self.service();
         match select(&service)? {
-            Selection::Ours(provider) => {
-                render(&service, &provider, &given.iter().map(address).collect::<Vec<_>>(), &around)
-            }
+            Selection::Ours(provider) => render(
+                &service,
+                &provider,
+                &Defaults::default(),
+                &given.iter().map(address).collect::<Vec<_>>(),
+                &around,
+            ),
             Selection::NotOurs(reason) => panic!("not ours: {reason}"),
         }
     }
@@ -106,13 +112,16 @@ fn the_seeds_comment_in_json_is_read_over_and_reported() {
     let warnings = Documents::new().render().unwrap().warnings;
     let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
     assert!(
-        warning.starts_with("NetworkAttachmentDefinition kube-system/lb-svc-attachment: spec.config: a `//`"),
+        warning
+            .message
+            .starts_with("NetworkAttachmentDefinition kube-system/lb-svc-attachment: spec.config: a `//`"),
         "{warning}"
     );
+    assert_eq!(warning.reason, EventReason::CommentInNetwork);
 
     let mut documents = Documents::new();
     documents.attachment["spec"]["config"] = r#"{"type": "macvlan", "master": "eth0"}"#.into();
-    assert_eq!(documents.render().unwrap().warnings, Vec::<String>::new());
+    assert_eq!(documents.render().unwrap().warnings, Vec::<Warning>::new());
 }
 
 #[test]
@@ -213,7 +222,7 @@ fn what_full_nat_cannot_honour_is_a_warning() {
     documents.service["spec"]["externalTrafficPolicy"] = "Local".into();
     documents.service["spec"]["internalTrafficPolicy"] = "Local".into();
     let warnings = documents.render().unwrap().warnings;
-    let fields: Vec<_> = warnings.iter().filter_map(|warning| warning.split(": ").nth(1)).collect();
+    let fields: Vec<_> = warnings.iter().filter_map(|warning| warning.message.split(": ").nth(1)).collect();
     assert_eq!(fields, ["spec.sessionAffinity", "spec.externalTrafficPolicy", "spec.internalTrafficPolicy"]);
 }
 

@@ -1,0 +1,7 @@
+//! What the state of a cluster means. Pure.
+
+mod pod_trouble;
+mod publication;
+
+pub use pod_trouble::pod_trouble;
+pub use publication::{GatewayPod, Observed, Publication, ingress, publication};

@@ -1,0 +1,40 @@
+//! The Deployment of the gateway pod.
+
+use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+
+use super::{Inputs, metadata, pod};
+use crate::Refusal;
+
+/// The Deployment of the Service.
+///
+/// Its template depends on what a running pod cannot change: networks, Subnet, families, settings, and the addresses where Kube-OVN takes
+/// them from there. Everything else reaches the pod by its file.
+///
+/// # Errors
+/// The Service's own memory limit is less than the gateway's maps take.
+pub fn deployment(inputs: &Inputs<'_>) -> Result<Deployment, Refusal> {
+    let service = inputs.service;
+    let mut deployment = Deployment {
+        metadata: metadata::child(service),
+        spec: Some(DeploymentSpec {
+            replicas: Some(1),
+            // Two pods with one VIP would disturb each other: the old one goes first.
+            strategy: Some(DeploymentStrategy {
+                type_: Some("Recreate".to_owned()),
+                ..DeploymentStrategy::default()
+            }),
+            // A rollback would be undone at once: nothing is kept for one.
+            revision_history_limit: Some(0),
+            selector: LabelSelector {
+                match_labels: Some(metadata::pods_of(service)),
+                ..LabelSelector::default()
+            },
+            template: pod::template(inputs)?,
+            ..DeploymentSpec::default()
+        }),
+        ..Deployment::default()
+    };
+    deployment.metadata.annotations = Some(metadata::applied(service, &deployment)?);
+    Ok(deployment)
+}
