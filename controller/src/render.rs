@@ -6,7 +6,7 @@ use k8s_openapi::api::core::v1::Service;
 use sluice_gateway::config::file::File;
 
 use crate::Refusal;
-use crate::api::{NetworkAttachmentDefinition, Provider, Subnet, describe_service};
+use crate::api::{NetworkAttachmentDefinition, NetworkConfig, Provider, Subnet, describe_service};
 use crate::desired::{Defaults, settings};
 use crate::events::{EventReason, Warning};
 use crate::families::{cluster_ips, served};
@@ -49,6 +49,7 @@ pub fn render(
     around: &Surroundings<'_>,
 ) -> Result<Rendered, Refusal> {
     let attachment = attachment(service, provider, around.attachments)?;
+    let network = attachment.network()?;
     let subnet = subnet(service, provider, around.subnets)?;
     let pools = Pools::of(subnet)?;
     let targets = cluster_ips(service)?;
@@ -56,41 +57,32 @@ pub fn render(
     let vips = choose(service, subnet, &pools, &families, given, around.taken)?;
     let settings = settings(service, defaults)?;
     let file = gateway_file(service, &vips, &targets, settings.max_flows)?;
-    let warnings = warnings(service, attachment)?;
+    let warnings = warnings(service, attachment, &network);
     let vips = vips.iter().map(|vip| vip.address.addr()).collect();
     Ok(Rendered { file, vips, warnings })
 }
 
 /// What `service` and its network say that works otherwise than their authors may expect.
-///
-/// # Errors
-/// The network's configuration is not JSON.
 pub fn warnings(
     service: &Service,
     attachment: &NetworkAttachmentDefinition,
-) -> Result<Vec<Warning>, Refusal> {
-    let mut warnings = network_warnings(attachment)?;
-    warnings.extend(service_warnings(service));
-    Ok(warnings)
+    network: &NetworkConfig,
+) -> Vec<Warning> {
+    let mut warnings = service_warnings(service);
+    if network.has_comments {
+        warnings.insert(0, network_warning(attachment));
+    }
+    warnings
 }
 
-fn network_warnings(attachment: &NetworkAttachmentDefinition) -> Result<Vec<Warning>, Refusal> {
+fn network_warning(attachment: &NetworkAttachmentDefinition) -> Warning {
     let object = attachment.describe();
-    let network = attachment.network().map_err(|fault| {
-        Refusal::new(
-            &object,
-            "spec.config",
-            format!("not JSON ({fault})"),
-            "write the CNI configuration as JSON",
-        )
-    })?;
-    let comment = || Warning {
+    Warning {
         reason: EventReason::CommentInNetwork,
         message: format!(
             "{object}: spec.config: a `//` comment is not JSON: Sluice reads over it, but Multus refuses it; remove it"
         ),
-    };
-    Ok(network.has_comments.then(comment).into_iter().collect())
+    }
 }
 
 /// Settings of a Service that full NAT towards the ClusterIP cannot honour.

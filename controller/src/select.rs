@@ -1,5 +1,7 @@
 //! Which Services are ours, and which network each one means.
 
+use std::borrow::Borrow;
+
 use k8s_openapi::api::core::v1::Service;
 
 use crate::Refusal;
@@ -49,12 +51,13 @@ pub fn select(service: &Service) -> Result<Selection, Refusal> {
 ///
 /// # Errors
 /// There is none.
-pub fn attachment<'a>(
+pub fn attachment<'a, N: Borrow<NetworkAttachmentDefinition>>(
     service: &Service,
     provider: &Provider,
-    known: &'a [NetworkAttachmentDefinition],
-) -> Result<&'a NetworkAttachmentDefinition, Refusal> {
-    let wanted = |nad: &&NetworkAttachmentDefinition| {
+    known: &'a [N],
+) -> Result<&'a N, Refusal> {
+    let wanted = |nad: &&N| {
+        let nad: &NetworkAttachmentDefinition = (*nad).borrow();
         nad.metadata.name.as_deref() == Some(&provider.nad) && namespace(&nad.metadata) == provider.namespace
     };
     known.iter().find(wanted).ok_or_else(|| {
@@ -71,40 +74,41 @@ pub fn attachment<'a>(
 ///
 /// # Errors
 /// The named Subnet does not exist or is of another provider; none is named, and there is not exactly one.
-pub fn subnet<'a>(
+pub fn subnet<'a, S: Borrow<Subnet>>(
     service: &Service,
     provider: &Provider,
-    known: &'a [Subnet],
-) -> Result<&'a Subnet, Refusal> {
+    known: &'a [S],
+) -> Result<&'a S, Refusal> {
     let key = annotation::logical_switch(provider);
     let refuse = |fault: String, fix: String| {
         Refusal::new(&describe_service(service), format!("metadata.annotations[{key}]"), fault, fix)
     };
     let provides = |subnet: &Subnet| subnet.spec.provider == provider.to_string();
     if let Some(name) = annotation::get(service, &key) {
-        let Some(subnet) = known.iter().find(|subnet| subnet.name() == name) else {
+        let Some(found) = known.iter().find(|known| (*known).borrow().name() == name) else {
             return Err(refuse(
                 format!("`{name}`: there is no such Subnet"),
                 "create it, or name another".to_owned(),
             ));
         };
+        let subnet: &Subnet = found.borrow();
         if !provides(subnet) {
             return Err(refuse(
                 format!("`{name}` has the provider `{}`, not `{provider}`", subnet.spec.provider),
                 "name a Subnet of the Service's provider".to_owned(),
             ));
         }
-        return Ok(subnet);
+        return Ok(found);
     }
-    let candidates: Vec<&Subnet> = known.iter().filter(|subnet| provides(subnet)).collect();
+    let candidates: Vec<&S> = known.iter().filter(|known| provides((*known).borrow())).collect();
     match candidates.as_slice() {
-        [subnet] => Ok(subnet),
+        [subnet] => Ok(*subnet),
         [] => Err(refuse(
             format!("absent, and no Subnet has the provider `{provider}`"),
             format!("create a Subnet with `spec.provider: {provider}`"),
         )),
         several => {
-            let names: Vec<&str> = several.iter().map(|subnet| subnet.name()).collect();
+            let names: Vec<&str> = several.iter().map(|known| (*known).borrow().name()).collect();
             Err(refuse(
                 format!("absent, and several Subnets have the provider `{provider}`"),
                 format!("name one of {}", names.join(", ")),

@@ -5,6 +5,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use super::namespaced_name;
+use crate::Refusal;
 
 /// A network that multus gives to pods.
 #[derive(CustomResource, Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
@@ -45,7 +46,14 @@ impl NetworkAttachmentDefinition {
     ///
     /// # Errors
     /// The text is not JSON even without its comments.
-    pub fn network(&self) -> Result<NetworkConfig, serde_json::Error> {
+    pub fn network(&self) -> Result<NetworkConfig, Refusal> {
+        self.parse().map_err(|fault| {
+            let fix = "write the CNI configuration as JSON";
+            Refusal::new(&self.describe(), "spec.config", format!("not JSON ({fault})"), fix)
+        })
+    }
+
+    fn parse(&self) -> Result<NetworkConfig, serde_json::Error> {
         #[derive(Deserialize)]
         struct Config {
             #[serde(rename = "type")]
@@ -129,7 +137,7 @@ mod tests {
 
     use super::*;
 
-    fn network(config: &str) -> Result<NetworkConfig, serde_json::Error> {
+    fn network(config: &str) -> Result<NetworkConfig, Refusal> {
         let spec = NetworkAttachmentDefinitionSpec { config: config.to_owned() };
         NetworkAttachmentDefinition::new("external", spec).network()
     }

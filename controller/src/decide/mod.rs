@@ -4,4 +4,4 @@ mod pod_trouble;
 mod publication;
 
 pub use pod_trouble::pod_trouble;
-pub use publication::{GatewayPod, Observed, Publication, ingress, publication};
+pub use publication::{GatewayPod, Observed, Publication, carried, ingress, publication};

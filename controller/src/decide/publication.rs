@@ -3,7 +3,9 @@
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use k8s_openapi::api::core::v1::LoadBalancerIngress;
+use k8s_openapi::api::core::v1::{LoadBalancerIngress, Pod};
+
+use crate::api::{Provider, annotation};
 
 /// What counts of a gateway pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,10 +19,34 @@ pub struct GatewayPod {
 }
 
 impl GatewayPod {
+    /// What counts of `pod`, whose network is `provider`.
+    pub fn of(pod: &Pod, provider: &Provider) -> Self {
+        let conditions =
+            pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let ready =
+            conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        let annotations = pod.metadata.annotations.as_ref();
+        let addresses = annotations
+            .and_then(|annotations| annotations.get(&annotation::of_provider(provider, "ip_address")));
+        let carries = addresses.map(|addresses| parse(addresses).collect()).unwrap_or_default();
+        Self { ready, carries, terminating: pod.metadata.deletion_timestamp.is_some() }
+    }
+
     /// Whether it serves all of `addresses`, and is going to.
     pub fn serves(&self, addresses: &[IpAddr]) -> bool {
         self.ready && !self.terminating && addresses.iter().all(|address| self.carries.contains(address))
     }
+}
+
+/// Every address that `pod` carries, of whatever network: a pod from before an edit may still answer for it.
+pub fn carried(pod: &Pod) -> Vec<IpAddr> {
+    let annotations = pod.metadata.annotations.iter().flatten();
+    let addresses = annotations.filter(|(key, _)| key.ends_with(".kubernetes.io/ip_address"));
+    addresses.flat_map(|(_, addresses)| parse(addresses)).collect()
+}
+
+fn parse(addresses: &str) -> impl Iterator<Item = IpAddr> {
+    addresses.split(',').filter_map(|address| address.trim().parse().ok())
 }
 
 /// What is known of a Service's gateway.

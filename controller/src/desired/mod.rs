@@ -28,7 +28,7 @@ pub use annotations::{AddressesBy, pod_annotations};
 pub use config_map::config_map;
 pub use deployment::deployment;
 pub use in_order::in_order;
-pub use metadata::{is_ours, is_pod_of, name, pods_of};
+pub use metadata::{MANAGED_BY, is_ours, is_pod_of, name, pods_of};
 pub use parse::{NotASetting, max_flows, node_selector, resources, tolerations};
 pub use settings::{Defaults, Settings, settings};
 

@@ -5,7 +5,7 @@ use std::ops::RangeInclusive;
 
 use ipnet::IpNet;
 
-use super::{Family, Taken};
+use super::{Choice, Family, Taken};
 use crate::Refusal;
 use crate::api::Subnet;
 
@@ -65,6 +65,16 @@ impl Pools {
             pool.excluded.sort_by_key(|range| *range.start());
         }
         Ok(pools)
+    }
+
+    /// `addresses` with their prefix lengths and routers; those of no pool are left out.
+    pub fn choices(&self, addresses: &[IpAddr]) -> Vec<Choice> {
+        let choice = |address: &IpAddr| {
+            let pool = self.get(Family::of(*address))?;
+            let address = IpNet::new(*address, pool.net.prefix_len()).ok()?;
+            Some(Choice { address, gateway: pool.gateway })
+        };
+        addresses.iter().filter_map(choice).collect()
     }
 
     /// The pool of `family`.

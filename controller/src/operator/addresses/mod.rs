@@ -13,6 +13,7 @@ use kube::runtime::reflector::Store;
 use super::writer::{WriteError, Writer};
 use crate::Refusal;
 use crate::api::{Holder, IPReservation, NetworkConfig, Provider, Subnet};
+pub use crate::desired::AddressesBy;
 use crate::ipam::{Choice, Family, Pools};
 
 /// What a Service needs addresses for, as this pass sees it.
@@ -34,15 +35,6 @@ pub struct Request<'a> {
     pub pods: &'a [Arc<Pod>],
     /// Its Deployment.
     pub deployment: Option<&'a Deployment>,
-}
-
-/// Who writes a gateway pod's `cidr`, `gateway`, `allocated` and `ip_address` annotations.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum AddressesBy {
-    /// This controller.
-    Us,
-    /// Kube-OVN, which has given the address to the pod.
-    KubeOvn,
 }
 
 /// What came of a [`Request`].

@@ -1,0 +1,76 @@
+//! The way out, in the order in which nothing is given to somebody else while a packet may still reach its former owner.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
+use kube::api::ListParams;
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt as _};
+
+use super::children::{self, ChildKind};
+use super::context::Context;
+use super::{Failure, finalizer, status};
+use crate::api::Holder;
+use crate::desired;
+use crate::events::EventReason;
+
+/// How soon to look again for a pod that is about to go. The watch tells; this is for what it cannot tell.
+const AGAIN: Duration = Duration::from_secs(5);
+
+/// Takes away everything that `service` has of us: the address from its status, the workload, and, once its pods are seen gone, the
+/// addresses. The finalizer goes last.
+pub async fn leave(service: &Service, context: &Context) -> Result<Action, Failure> {
+    let writer = &context.writer;
+    if service.metadata.deletion_timestamp.is_none() && status::show(writer, service, &[]).await? {
+        context
+            .events
+            .tell(service, EventReason::Withdrawn, "the Service is no longer served by Sluice")
+            .await;
+    }
+    let name = desired::name(service);
+    if !gone::<Deployment>(service, context, &name).await? {
+        return Ok(Action::requeue(AGAIN));
+    }
+    let pods = pods(service, context).await?;
+    if let Some(pod) = pods.first() {
+        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("no node");
+        let note = format!(
+            "pod {} on {node} still has the address; it is freed once the pod is gone (if the node is dead for good: kubectl delete pod --force)",
+            pod.name_any()
+        );
+        context.events.tell(service, EventReason::Waiting, &note).await;
+        return Ok(Action::requeue(AGAIN));
+    }
+    if !gone::<ConfigMap>(service, context, &name).await? {
+        return Ok(Action::requeue(AGAIN));
+    }
+    context.addresses.release_all(&Holder::of(service)).await?;
+    finalizer::remove(writer, service).await?;
+    context.forget(service);
+    Ok(Action::await_change())
+}
+
+/// Deletes our child `name`; true once it is not there. Somebody else's does not count.
+async fn gone<K: ChildKind>(service: &Service, context: &Context, name: &str) -> Result<bool, Failure> {
+    let api: Api<K> = children::api(&context.writer, service);
+    let Some(live) = api.get_opt(name).await? else { return Ok(true) };
+    if !desired::is_ours(live.meta(), service) {
+        return Ok(true);
+    }
+    if live.meta().deletion_timestamp.is_none() {
+        context.writer.delete(&api, name, &live.uid().unwrap_or_default()).await?;
+    }
+    // Most objects are gone at once; those with finalizers are not.
+    Ok(api.get_opt(name).await?.is_none())
+}
+
+/// The Service's pods, asked of the API server: what the cache shows may be from before the last one was made.
+async fn pods(service: &Service, context: &Context) -> Result<Vec<Pod>, Failure> {
+    let api: Api<Pod> = children::api(&context.writer, service);
+    let labels: Vec<String> =
+        desired::pods_of(service).iter().map(|(key, value)| format!("{key}={value}")).collect();
+    let params = ListParams::default().labels(&labels.join(","));
+    let pods = api.list(&params).await?.items;
+    Ok(pods.into_iter().filter(|pod| desired::is_pod_of(service, pod)).collect())
+}

@@ -1,0 +1,306 @@
+//! One pass over one Service.
+
+use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Pod, Service};
+use kube::runtime::controller::Action;
+use kube::{Api, ResourceExt as _};
+use serde_json::json;
+use sluice_gateway::config::file::File;
+
+use super::addresses::{Outcome, Request};
+use super::caches::pods_of;
+use super::children::{self, Child};
+use super::context::Context;
+use super::resolve::{Resolved, resolve};
+use super::writer::WriteError;
+use super::{Failure, Options, cleanup, finalizer, status};
+use crate::Refusal;
+use crate::api::Provider;
+use crate::decide::{GatewayPod, Observed, Publication, carried, pod_trouble, publication};
+use crate::desired::{self, AddressesBy, Inputs};
+use crate::events::EventReason;
+use crate::gateway_file::gateway_file;
+use crate::ipam::Choice;
+use crate::select::{Selection, select};
+
+/// What is refused is looked at again this often: what is wrong may lie in an object that is not watched.
+const REFUSED: Duration = Duration::from_secs(300);
+/// While Kube-OVN serves Services itself.
+const LEFT_ALONE: Duration = Duration::from_secs(60);
+/// What keeps a pod from serving for this long is worth telling.
+const TROUBLE: Duration = Duration::from_secs(10);
+
+/// Looks at `service` and does what is missing.
+pub async fn reconcile(service: Arc<Service>, context: Arc<Context>) -> Result<Action, Failure> {
+    let dying = service.metadata.deletion_timestamp.is_some();
+    let selection = select(&service);
+    if dying || matches!(selection, Ok(Selection::NotOurs(_))) {
+        if finalizer::has(&service) {
+            return cleanup::leave(&service, &context).await;
+        }
+        context.forget(&service);
+        return Ok(Action::await_change());
+    }
+    let left_alone = context.lb_svc.borrow().clone();
+    if let Some(reason) = left_alone {
+        context.events.tell(&service, EventReason::KubeOvnLbSvcEnabled, &reason).await;
+        return Ok(Action::requeue(LEFT_ALONE));
+    }
+    let pass = Pass { service: &service, context: &context };
+    let result = match selection {
+        Ok(Selection::Ours(provider)) => pass.run(&provider).await,
+        Ok(Selection::NotOurs(_)) => Ok(Action::await_change()),
+        Err(refusal) => Err(Halt::Refused(refusal)),
+    };
+    match result {
+        Ok(action) => Ok(action),
+        // What is served stays as it is.
+        Err(Halt::Refused(refusal)) => {
+            pass.tell(EventReason::Refused, &refusal.to_string()).await;
+            Ok(Action::requeue(REFUSED))
+        }
+        Err(Halt::Failed(Failure::Write(WriteError::Invalid(message)))) => {
+            pass.tell(EventReason::ApplyFailed, &message).await;
+            Err(WriteError::Invalid(message).into())
+        }
+        Err(Halt::Failed(failure)) => Err(failure),
+    }
+}
+
+/// A pass over a Service that is ours.
+struct Pass<'a> {
+    service: &'a Service,
+    context: &'a Context,
+}
+
+/// Why a pass ends early.
+enum Halt {
+    /// The Service cannot be served as it is written.
+    Refused(Refusal),
+    /// Something did not work, and is tried again.
+    Failed(Failure),
+}
+
+impl<E: Into<Failure>> From<E> for Halt {
+    fn from(failure: E) -> Self {
+        Self::Failed(failure.into())
+    }
+}
+
+impl From<Refusal> for Halt {
+    fn from(refusal: Refusal) -> Self {
+        Self::Refused(refusal)
+    }
+}
+
+impl Pass<'_> {
+    async fn run(&self, provider: &Provider) -> Result<Action, Halt> {
+        let caches = &self.context.caches;
+        // Before the first write: a Service that cannot be served is left as it is.
+        let resolved = resolve(self.service, provider, caches, &self.context.options.defaults)?;
+        for warning in &resolved.warnings {
+            self.tell(warning.reason, &warning.message).await;
+        }
+        finalizer::add(&self.context.writer, self.service).await?;
+
+        let name = desired::name(self.service);
+        let deployment =
+            children::live(&self.context.writer, &caches.deployments, self.service, &name).await?;
+        let pods = pods_of(&caches.pods, self.service);
+        let request = Request {
+            service: self.service,
+            provider,
+            network: &resolved.network,
+            subnet: &resolved.subnet,
+            pools: &resolved.pools,
+            families: &resolved.families,
+            pods: &pods,
+            deployment: deployment.as_ref(),
+        };
+        match self.context.addresses.ensure(&request).await? {
+            Outcome::Given { vips, by, fresh, .. } => {
+                if fresh {
+                    let note = format!("{} of Subnet {}", list(&ips(&vips)), resolved.subnet.name());
+                    self.tell(EventReason::AddressGiven, &note).await;
+                }
+                self.over(&[EventReason::Waiting]);
+                let file =
+                    gateway_file(self.service, &vips, &resolved.cluster_ips, resolved.settings.max_flows)?;
+                let inputs = self.inputs(provider, &resolved, &vips, &file);
+                self.serve(&inputs, by, deployment.as_ref(), &pods).await
+            }
+            Outcome::NeedsPod { requested, again } => {
+                // Kube-OVN gives the address to the pod, which serves nothing until then.
+                let vips = resolved.pools.choices(&requested);
+                let file = File { version: File::VERSION, gateway: None, services: Vec::new() };
+                let inputs = self.inputs(provider, &resolved, &vips, &file);
+                self.workload(&inputs, deployment.as_ref()).await?;
+                Ok(Action::requeue(again))
+            }
+            Outcome::Waiting { reason, again } => {
+                self.tell(EventReason::Waiting, &reason).await;
+                Ok(Action::requeue(again))
+            }
+            Outcome::Refused(refusal) => Err(refusal.into()),
+        }
+    }
+
+    fn inputs<'b>(
+        &'b self,
+        provider: &'b Provider,
+        resolved: &'b Resolved,
+        vips: &'b [Choice],
+        file: &'b File,
+    ) -> Inputs<'b> {
+        let Resolved { subnet, settings, .. } = resolved;
+        // An address that is another one needs another pod: only when the old one is gone is the old address surely unused.
+        let template_addresses = !vips.is_empty();
+        Inputs { service: self.service, provider, subnet, vips, file, settings, template_addresses }
+    }
+
+    async fn serve(
+        &self,
+        inputs: &Inputs<'_>,
+        by: AddressesBy,
+        live: Option<&Deployment>,
+        pods: &[Arc<Pod>],
+    ) -> Result<Action, Halt> {
+        self.workload(inputs, live).await?;
+        self.over(&[EventReason::Refused, EventReason::ApplyFailed]);
+        self.annotate(inputs, by, pods).await?;
+        let addresses = ips(inputs.vips);
+        let judged: Vec<GatewayPod> = pods.iter().map(|pod| GatewayPod::of(pod, inputs.provider)).collect();
+        let (again, unserved) = self.publish(&addresses, &judged).await?;
+        let carried: Vec<IpAddr> = pods.iter().flat_map(|pod| carried(pod)).collect();
+        self.context.addresses.release_others(self.service, &addresses, &carried).await?;
+        let again = match unserved {
+            None => again,
+            Some(unserved) if unserved < TROUBLE => again.min(TROUBLE - unserved),
+            Some(_) => {
+                self.tell_trouble(live, pods).await;
+                again
+            }
+        };
+        Ok(Action::requeue(again))
+    }
+
+    /// The ConfigMap before the Deployment, so that the file is there before the pod that reads it.
+    async fn workload(&self, inputs: &Inputs<'_>, live: Option<&Deployment>) -> Result<(), Halt> {
+        let (writer, caches) = (&self.context.writer, &self.context.caches);
+        let config_map = desired::config_map(inputs)?;
+        let deployment = desired::deployment(inputs)?;
+        let name = deployment.name_any();
+        if children::ensure(writer, &caches.config_maps, self.service, &config_map).await? == Child::Foreign {
+            return Err(self.foreign("ConfigMap", &name).into());
+        }
+        match children::ensure(writer, &caches.deployments, self.service, &deployment).await? {
+            Child::Foreign => return Err(self.foreign("Deployment", &name).into()),
+            Child::Written => {
+                let replicas = live.and_then(|live| live.spec.as_ref()?.replicas).unwrap_or(1);
+                if replicas != 1 {
+                    let note = format!(
+                        "Deployment {name} was scaled to {replicas}; it is 1 again: two gateways would both claim the address"
+                    );
+                    self.tell(EventReason::ReplicasReset, &note).await;
+                    self.over(&[EventReason::ReplicasReset]);
+                }
+            }
+            Child::InOrder | Child::Dying => {}
+        }
+        Ok(())
+    }
+
+    /// What only the live pods carry: it changes without a restart, and the change makes the kubelet refresh the gateway's file.
+    async fn annotate(&self, inputs: &Inputs<'_>, by: AddressesBy, pods: &[Arc<Pod>]) -> Result<(), Halt> {
+        let wanted = desired::pod_annotations(inputs, by)?;
+        let lacks = |pod: &Pod| wanted.iter().any(|(key, value)| pod.annotations().get(key) != Some(value));
+        let api: Api<Pod> = children::api(&self.context.writer, self.service);
+        let living = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
+        for pod in living.filter(|pod| lacks(pod)) {
+            let name = pod.name_any();
+            // The cache may not show our last write yet.
+            if !api.get_opt(&name).await?.is_some_and(|live| live.uid() == pod.uid() && lacks(&live)) {
+                continue;
+            }
+            let patch = json!({ "metadata": { "uid": pod.uid(), "annotations": wanted } });
+            match self.context.writer.merge(&api, &name, &patch).await {
+                // Another takes its place, and tells.
+                Err(WriteError::NotFound(_) | WriteError::Conflict(_)) => {}
+                result => drop(result?),
+            }
+        }
+        Ok(())
+    }
+
+    /// Shows the addresses while they are served. Says when to look again, and for how long they have not been served.
+    async fn publish(
+        &self,
+        addresses: &[IpAddr],
+        pods: &[GatewayPod],
+    ) -> Result<(Duration, Option<Duration>), Halt> {
+        let served = pods.iter().any(|pod| pod.serves(addresses));
+        let unserved_since = self.context.unserved_since(self.service, served);
+        let Options { grace_period: grace, resync, .. } = self.context.options;
+        let shown = status::shown(self.service);
+        let now = Instant::now();
+        let unserved = unserved_since.map(|since| now.saturating_duration_since(since));
+        let writer = &self.context.writer;
+        match publication(&Observed { addresses, pods, shown, unserved_since, grace }, now) {
+            Publication::Publish(ingress) => {
+                if status::show(writer, self.service, &ingress).await? {
+                    self.tell(EventReason::Served, &format!("at {}", list(addresses))).await;
+                }
+                self.over(&[EventReason::Withdrawn, EventReason::GatewayNotReady]);
+                Ok((resync, unserved))
+            }
+            Publication::Keep { look_again_in } => Ok((look_again_in.min(resync), unserved)),
+            Publication::Withdraw => {
+                if status::show(writer, self.service, &[]).await? {
+                    let note = format!("no gateway pod serves {}", list(addresses));
+                    self.tell(EventReason::Withdrawn, &note).await;
+                    self.over(&[EventReason::Served]);
+                }
+                Ok((resync, unserved))
+            }
+        }
+    }
+
+    async fn tell_trouble(&self, live: Option<&Deployment>, pods: &[Arc<Pod>]) {
+        let Some(deployment) = live else { return };
+        let pods: Vec<&Pod> = pods.iter().map(AsRef::as_ref).collect();
+        let trouble: Vec<String> = pod_trouble(deployment, &pods).iter().map(ToString::to_string).collect();
+        if !trouble.is_empty() {
+            self.tell(EventReason::GatewayNotReady, &trouble.join("; ")).await;
+        }
+    }
+
+    fn foreign(&self, kind: &str, name: &str) -> Refusal {
+        let namespace = self.service.namespace().unwrap_or_default();
+        Refusal::new(
+            &format!("{kind} {namespace}/{name}"),
+            "metadata.ownerReferences",
+            "it exists and does not belong to this Service, so it is not touched",
+            "delete it, or rename the Service",
+        )
+    }
+
+    fn over(&self, reasons: &[EventReason]) {
+        self.context.events.over(self.service, reasons);
+    }
+
+    async fn tell(&self, reason: EventReason, note: &str) {
+        self.context.events.tell(self.service, reason, note).await;
+    }
+}
+
+fn ips(vips: &[Choice]) -> Vec<IpAddr> {
+    vips.iter().map(|vip| vip.address.addr()).collect()
+}
+
+fn list(addresses: &[IpAddr]) -> String {
+    addresses.iter().map(IpAddr::to_string).collect::<Vec<_>>().join(" and ")
+}
