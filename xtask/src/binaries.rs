@@ -22,6 +22,11 @@ pub fn build() -> Result<()> {
 
 /// Where [`build`] puts a program.
 pub fn path(name: &str) -> PathBuf {
+    target().join("debug").join(name)
+}
+
+/// Where cargo puts what it builds.
+pub fn target() -> PathBuf {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
-    process::root().join(target).join("debug").join(name)
+    process::root().join(target)
 }

@@ -3,6 +3,7 @@
 mod binaries;
 mod build_ebpf;
 mod demo;
+mod kube;
 mod libtest;
 mod lint;
 mod object;
@@ -35,6 +36,7 @@ and Ubuntu; elsewhere it prints the exact commands. On a fresh machine with Rust
 Environment:
   SLUICE_BPF_RUSTC=PATH     the rustc for the BPF programs, in place of xtask's choice
   LLVM_PREFIX=DIR           the LLVM for bpf-linker; default /usr/lib/llvm-<major>
+  KUBEBUILDER_ASSETS=DIR    etcd, kube-apiserver, kube-controller-manager; what it has is not built
   NO_COLOR=1                no colours"
 )]
 struct Cli {

@@ -20,6 +20,8 @@ pub enum Group {
     Network,
     /// What boots other kernels in small virtual machines
     Kernels,
+    /// Real etcd and Kubernetes programs, built from source (Go, minutes)
+    Kubernetes,
 }
 
 /// One package, and the file by which its presence is seen: a bare name is looked up among the programs.
@@ -75,10 +77,11 @@ const KERNELS: &[Package] = &[
 ];
 
 impl Group {
-    /// The packages of the group that every machine needs; [`Group::Build`] depends on the compilers that are there.
+    /// The packages of the group that every machine needs; [`Group::Build`] depends on the compilers that are there,
+    /// [`Group::Kubernetes`] is no package.
     pub fn packages(self) -> &'static [Package] {
         match self {
-            Self::Build => &[],
+            Self::Build | Self::Kubernetes => &[],
             Self::Network => NETWORK,
             Self::Kernels => KERNELS,
         }

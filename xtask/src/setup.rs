@@ -9,6 +9,7 @@ use std::{
 use anyhow::{Result, bail};
 
 use crate::{
+    kube,
     packages::{self, Group},
     process, toolchain, tools, ui,
 };
@@ -44,6 +45,10 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                 bpffs()?;
             }
             Group::Kernels => ui::heading("Other kernels"),
+            Group::Kubernetes => {
+                ui::heading("Kubernetes");
+                kube::ensure(kube::CONTROL_PLANE)?;
+            }
         }
         packages::ensure(group.packages())?;
         for package in group.packages() {
