@@ -11,7 +11,7 @@ use crate::desired::{Defaults, settings};
 use crate::events::{EventReason, Warning};
 use crate::families::{cluster_ips, served};
 use crate::gateway_file::gateway_file;
-use crate::ipam::{Pools, Taken, choose};
+use crate::ipam::{Had, Pools, Taken, choose};
 use crate::select::{attachment, subnet};
 
 /// What a Service may refer to.
@@ -54,7 +54,7 @@ pub fn render(
     let pools = Pools::of(subnet)?;
     let targets = cluster_ips(service)?;
     let families = served(service, &targets, subnet, &pools)?;
-    let vips = choose(service, subnet, &pools, &families, given, around.taken)?;
+    let vips = choose(service, subnet, &pools, &families, Had { held: given, shown: &[] }, around.taken)?;
     let settings = settings(service, defaults)?;
     let file = gateway_file(service, &vips, &targets, settings.max_flows)?;
     let warnings = warnings(service, attachment, &network);

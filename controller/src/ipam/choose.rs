@@ -18,60 +18,89 @@ pub struct Choice {
     pub gateway: Option<IpAddr>,
 }
 
-const REQUEST: &str = "spec.loadBalancerIP";
-const GIVEN: &str = "the given address";
+/// What a Service has of addresses already.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Had<'a> {
+    /// What it holds: nobody else can have these.
+    pub held: &'a [IpAddr],
+    /// What it would like to go on with: nobody has reserved these for it.
+    pub shown: &'a [IpAddr],
+}
 
-/// A VIP of each of `families`: the one that the Service asks for in `spec.loadBalancerIP` or has been `given` before, else the
-/// lowest that is not `taken`. What the Service itself holds in `taken` it may have.
+const REQUEST: &str = "spec.loadBalancerIP";
+
+/// A VIP of each of `families`, the first that there is of: the one that the Service asks for in `spec.loadBalancerIP`; one that it holds, best if
+/// it shows it, too; one that it shows, if that can be had; the lowest that is free. `taken` is what others have; what it says of
+/// the Service itself is passed over.
 ///
 /// # Errors
-/// An address of another Subnet or family, one that no host can have, or one that another object holds; a request that differs from what was given; a pool
-/// without a free address. There is no partial result.
+/// A request for an address of another Subnet or family, for one that no host can have, or for one that another object holds; a held address
+/// that the Subnet has lost; a pool without a free address. There is no partial result.
 pub fn choose(
     service: &Service,
     subnet: &Subnet,
     pools: &Pools,
     families: &[Family],
-    given: &[IpAddr],
+    had: Had<'_>,
     taken: &Taken,
 ) -> Result<Vec<Choice>, Refusal> {
     let object = describe_service(service);
     let requested = requested(service)?;
-    let fixed = requested
-        .iter()
-        .map(|address| (REQUEST, address))
-        .chain(given.iter().map(|address| (GIVEN, address)));
-    for (field, address) in fixed {
-        if !families.contains(&Family::of(*address)) {
-            let served: Vec<&str> = families.iter().map(|family| family.name()).collect();
-            let fault = format!("{address}, but the Service is served by {} only", served.join(" and "));
-            return Err(Refusal::new(
-                &object,
-                field,
-                fault,
-                "use an address of a family that Service and Subnet have",
-            ));
-        }
+    if let Some(address) = requested.iter().find(|address| !families.contains(&Family::of(**address))) {
+        let served: Vec<&str> = families.iter().map(|family| family.name()).collect();
+        let fault = format!("{address}, but the Service is served by {} only", served.join(" and "));
+        let fix = "use an address of a family that Service and Subnet have";
+        return Err(Refusal::new(&object, REQUEST, fault, fix));
     }
     families
         .iter()
         .map(|family| {
             let pool = pools.get(*family).ok_or_else(|| lacks(subnet, *family))?;
-            let asked = only(&object, REQUEST, &requested, *family)?;
-            let held = only(&object, GIVEN, given, *family)?;
-            let address = match (asked, held) {
-                (Some(asked), Some(held)) if asked != held => {
-                    let fault = format!("{asked}, but {held} was given");
-                    return Err(Refusal::new(&object, REQUEST, fault, "ask for one of them"));
-                }
-                (Some(asked), _) => usable(&object, REQUEST, asked, pool, subnet, taken)?,
-                (None, Some(held)) => usable(&object, GIVEN, held, pool, subnet, taken)?,
-                (None, None) => pool.lowest_free(taken).ok_or_else(|| exhausted(subnet, pool))?,
+            let address = match only(&object, &requested, *family)? {
+                Some(asked) => usable(&object, asked, pool, subnet, taken)?,
+                None => match keep(&object, had, *family, pool, subnet)? {
+                    Some(held) => held,
+                    None => first_shown(&object, had, pool, taken)
+                        .or_else(|| pool.lowest_free(taken))
+                        .ok_or_else(|| exhausted(subnet, pool))?,
+                },
             };
-            let address = IpNet::new(address, pool.net().prefix_len()).map_err(|_| lacks(subnet, *family))?;
-            Ok(Choice { address, gateway: pool.gateway() })
+            Choice::of(address, pool).ok_or_else(|| lacks(subnet, *family))
         })
         .collect()
+}
+
+impl Choice {
+    /// `address` with the prefix length and the router of `pool`; `None` if it is of another family.
+    pub fn of(address: IpAddr, pool: &Pool) -> Option<Self> {
+        let same_family = Family::of(address) == Family::of(pool.net().addr());
+        let address = IpNet::new(address, pool.net().prefix_len()).ok()?;
+        same_family.then(|| Self { address, gateway: pool.gateway() })
+    }
+}
+
+/// The address of `family` that the Service holds and can go on with.
+fn keep(
+    object: &str,
+    had: Had<'_>,
+    family: Family,
+    pool: &Pool,
+    subnet: &Subnet,
+) -> Result<Option<IpAddr>, Refusal> {
+    let mut held: Vec<IpAddr> =
+        had.held.iter().copied().filter(|address| Family::of(*address) == family).collect();
+    held.sort_by_key(|address| (!had.shown.contains(address), *address));
+    let usable = held.iter().copied().find(|address| pool.refuses(*address).is_none());
+    match (usable, held.first()) {
+        (None, Some(address)) => Err(lost(object, *address, pool, subnet)),
+        (usable, _) => Ok(usable),
+    }
+}
+
+/// An address that the Service shows and can have.
+fn first_shown(object: &str, had: Had<'_>, pool: &Pool, taken: &Taken) -> Option<IpAddr> {
+    let free = |address: &IpAddr| taken.get(address).is_none_or(|holder| holder == object);
+    had.shown.iter().copied().find(|address| pool.refuses(*address).is_none() && free(address))
 }
 
 /// The addresses in `spec.loadBalancerIP`: one, or one of each family with a comma.
@@ -96,13 +125,13 @@ pub fn requested(service: &Service) -> Result<Vec<IpAddr>, Refusal> {
         .collect()
 }
 
-/// The address of `family` among `addresses`.
-fn only(object: &str, field: &str, addresses: &[IpAddr], family: Family) -> Result<Option<IpAddr>, Refusal> {
+/// The address of `family` among the requested `addresses`.
+fn only(object: &str, addresses: &[IpAddr], family: Family) -> Result<Option<IpAddr>, Refusal> {
     let mut of_family = addresses.iter().copied().filter(|address| Family::of(*address) == family);
     match (of_family.next(), of_family.next()) {
         (Some(first), Some(second)) => {
             let fault = format!("{first} and {second} are both {}", family.name());
-            Err(Refusal::new(object, field, fault, "use one address of each family"))
+            Err(Refusal::new(object, REQUEST, fault, "use one address of each family"))
         }
         (first, _) => Ok(first),
     }
@@ -110,7 +139,6 @@ fn only(object: &str, field: &str, addresses: &[IpAddr], family: Family) -> Resu
 
 fn usable(
     object: &str,
-    field: &str,
     address: IpAddr,
     pool: &Pool,
     subnet: &Subnet,
@@ -122,9 +150,18 @@ fn usable(
         None => Ok(address),
         Some(fault) => {
             let fix = format!("use another address of Subnet {}", subnet.name());
-            Err(Refusal::new(object, field, format!("{address} is {fault}"), fix))
+            Err(Refusal::new(object, REQUEST, format!("{address} is {fault}"), fix))
         }
     }
+}
+
+/// The Subnet was changed so that a held address does not belong to it any more.
+fn lost(object: &str, address: IpAddr, pool: &Pool, subnet: &Subnet) -> Refusal {
+    let is_router = pool.gateway() == Some(address);
+    let field = if is_router { "spec.gateway" } else { "spec.cidrBlock" };
+    let fault = pool.refuses(address).unwrap_or_default();
+    let fix = format!("take the change back, or write another address into {REQUEST} of {object}");
+    Refusal::new(&subnet.describe(), field, format!("{address}, which {object} holds, is {fault}"), fix)
 }
 
 fn exhausted(subnet: &Subnet, pool: &Pool) -> Refusal {

@@ -1,10 +1,11 @@
 //! Addresses: pure pools made from a Subnet, and the choice of a Service's VIPs from them.
 
+pub mod book;
 mod choose;
 pub mod name;
 mod pool;
 
-pub use choose::{Choice, choose, requested};
+pub use choose::{Choice, Had, choose, requested};
 pub use pool::{Pool, Pools};
 
 use std::collections::BTreeMap;

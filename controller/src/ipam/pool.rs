@@ -69,12 +69,7 @@ impl Pools {
 
     /// `addresses` with their prefix lengths and routers; those of no pool are left out.
     pub fn choices(&self, addresses: &[IpAddr]) -> Vec<Choice> {
-        let choice = |address: &IpAddr| {
-            let pool = self.get(Family::of(*address))?;
-            let address = IpNet::new(*address, pool.net.prefix_len()).ok()?;
-            Some(Choice { address, gateway: pool.gateway })
-        };
-        addresses.iter().filter_map(choice).collect()
+        addresses.iter().filter_map(|address| Choice::of(*address, self.get(Family::of(*address))?)).collect()
     }
 
     /// The pool of `family`.

@@ -134,6 +134,11 @@ fn without_a_request_the_lowest_free_address() {
 }
 
 #[test]
+fn a_request_goes_before_what_was_given() {
+    assert_eq!(Documents::new().vips(&["172.18.0.77"], &[]), ["172.18.0.18/16 172.18.0.1"]);
+}
+
+#[test]
 fn a_static_request_may_use_an_excluded_address() {
     let mut documents = Documents::new();
     documents.service["spec"]["loadBalancerIP"] = "172.18.0.10".into();

@@ -129,11 +129,25 @@ fn the_requested_address() {
         (taken.field.as_str(), taken.fault.as_str()),
         (field, "172.18.0.18 is held by Service default/other")
     );
-    let given = Documents::new().render_with(&["172.18.0.77"], &[]).unwrap_err();
-    assert_eq!(
-        (given.field.as_str(), given.fault.as_str()),
-        (field, "172.18.0.18, but 172.18.0.77 was given")
-    );
+}
+
+#[test]
+fn a_held_address_that_the_subnet_has_lost() {
+    let mut documents = Documents::new();
+    documents.service["spec"].as_object_mut().unwrap().remove("loadBalancerIP");
+    let refused = |documents: &Documents, held| {
+        let refusal = documents.render_with(&[held], &[]).unwrap_err();
+        assert_eq!(refusal.object, "Subnet attach-subnet", "{refusal}");
+        assert!(refusal.fix.contains("spec.loadBalancerIP of Service default/test-service"), "{refusal}");
+        (refusal.field, refusal.fault)
+    };
+    documents.subnet["spec"]["cidrBlock"] = "172.18.0.0/24".into();
+    let (field, fault) = refused(&documents, "172.18.1.1");
+    assert_eq!(field, "spec.cidrBlock");
+    assert_eq!(fault, "172.18.1.1, which Service default/test-service holds, is outside 172.18.0.0/24");
+    let (field, fault) = refused(&documents, "172.18.0.1");
+    assert_eq!(field, "spec.gateway");
+    assert!(fault.contains("is the gateway of"), "{fault}");
 }
 
 #[test]

@@ -3,17 +3,19 @@
 mod own;
 
 use std::net::IpAddr;
-use std::sync::Arc;
-use std::time::Duration;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::runtime::reflector::Store;
+use tokio::sync::OnceCell;
 
 use super::writer::{WriteError, Writer};
 use crate::Refusal;
 use crate::api::{Holder, IPReservation, NetworkConfig, Provider, Subnet};
 pub use crate::desired::AddressesBy;
+use crate::ipam::book::Book;
 use crate::ipam::{Choice, Family, Pools};
 
 /// What a Service needs addresses for, as this pass sees it.
@@ -89,18 +91,22 @@ pub struct Addresses {
     scope: Option<String>,
     #[expect(dead_code, reason = "the orphans' sweep and Kube-OVN's backends are next")]
     mode: KubeOvnMode,
+    /// Never held across an await.
+    book: Mutex<Book>,
+    /// Whether the book has what the API server had when this process began to write.
+    loaded: OnceCell<()>,
 }
 
 impl Addresses {
     /// Writes by `writer`, knows what `reservations` show, sweeps the namespace `scope` alone (`None`: all), and asks Kube-OVN
     /// by `mode`.
-    pub const fn new(
+    pub fn new(
         writer: Writer,
         reservations: Store<IPReservation>,
         scope: Option<String>,
         mode: KubeOvnMode,
     ) -> Self {
-        Self { writer, reservations, scope, mode }
+        Self { writer, reservations, scope, mode, book: Mutex::default(), loaded: OnceCell::new() }
     }
 
     /// Sees to it that the Service holds an address of each family. Passes over different Services may run at once; those over one
@@ -109,7 +115,8 @@ impl Addresses {
     /// # Errors
     /// A read or a write that failed. To call it again is safe: nothing is given twice.
     pub async fn ensure(&self, request: &Request<'_>) -> Result<Outcome, WriteError> {
-        self.ensure_own(request).await
+        self.load().await?;
+        self.ensure_own(request, &Holder::of(request.service)).await
     }
 
     /// Frees what the Service holds beyond `keep`, except addresses in `carried` (those that a pod, dying ones included, still
@@ -123,8 +130,9 @@ impl Addresses {
         keep: &[IpAddr],
         carried: &[IpAddr],
     ) -> Result<(), WriteError> {
-        self.free_own(&Holder::of(service), |address| keep.contains(&address) || carried.contains(&address))
-            .await
+        self.load().await?;
+        let stays = |address| keep.contains(&address) || carried.contains(&address);
+        self.free_own(&Holder::of(service), |reservation| stays(reservation.spec.address)).await
     }
 
     /// Frees all that the Service holds.
@@ -132,12 +140,13 @@ impl Addresses {
     /// # Errors
     /// A read or a write that failed.
     pub async fn release_all(&self, service: &Holder) -> Result<(), WriteError> {
+        self.load().await?;
         self.free_own(service, |_| false).await
     }
 
-    /// The reservations of the Service with this UID.
+    /// The reservations of the Service with this UID, as the cache shows them with our own recent writes over it.
     pub fn held(&self, uid: &str) -> Vec<Arc<IPReservation>> {
-        self.reservations.state_filter(|reservation| reservation.spec.service.uid == uid)
+        self.book().held(&self.reservations.state(), uid)
     }
 
     /// Frees what Services hold that are gone, or that are not ours any more, once their pods are gone. Returns how many.
@@ -147,5 +156,21 @@ impl Addresses {
     #[expect(clippy::unused_async, reason = "the sweep is next")]
     pub async fn collect_orphans(&self) -> Result<usize, WriteError> {
         Ok(0)
+    }
+
+    /// Reads, once, what exists. The cache may be older than what a leader before us has written.
+    async fn load(&self) -> Result<(), WriteError> {
+        let load = async || {
+            let now = Instant::now();
+            for reservation in self.read_all().await? {
+                self.book().exists(reservation, now);
+            }
+            Ok(())
+        };
+        self.loaded.get_or_try_init(load).await.copied()
+    }
+
+    fn book(&self) -> MutexGuard<'_, Book> {
+        self.book.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

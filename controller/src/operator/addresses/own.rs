@@ -1,76 +1,179 @@
 //! Sluice's own allocations: IPReservations, whose names are the addresses.
 
 use std::net::IpAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 
-use kube::api::Api;
+use kube::api::{Api, ListParams};
 
 use super::{Addresses, AddressesBy, Outcome, Request};
-use crate::api::{Holder, IPReservation, IPReservationSpec, describe_service};
-use crate::ipam::{Taken, choose, name, requested};
+use crate::api::{Holder, IPReservation};
+use crate::ipam::book::{Asking, ingress};
+use crate::ipam::{Choice, Family};
 use crate::operator::writer::WriteError;
 
+/// How many addresses are tried in one pass that turn out to be somebody else's.
+const ATTEMPTS: usize = 64;
+
 impl Addresses {
-    pub(super) async fn ensure_own(&self, request: &Request<'_>) -> Result<Outcome, WriteError> {
-        let holder = Holder::of(request.service);
+    pub(super) async fn ensure_own(
+        &self,
+        request: &Request<'_>,
+        holder: &Holder,
+    ) -> Result<Outcome, WriteError> {
+        self.settle_doubts(holder).await?;
         let provider = request.provider.to_string();
-        let mut taken = Taken::new();
-        for known in self.reservations.state() {
-            if known.spec.provider == provider && known.spec.service.uid != holder.uid {
-                let service = &known.spec.service;
-                taken.insert(known.spec.address, format!("Service {}/{}", service.namespace, service.name));
-            }
-        }
-        let held: Vec<IpAddr> =
-            self.held(&holder.uid).iter().map(|reservation| reservation.spec.address).collect();
-        let given = match requested(request.service) {
-            Ok(asked) if asked.is_empty() => held.clone(),
-            Ok(_) => Vec::new(),
-            Err(refusal) => return Ok(Outcome::Refused(refusal)),
+        let asking = Asking {
+            service: request.service,
+            holder,
+            provider: &provider,
+            subnet: request.subnet,
+            pools: request.pools,
+            families: request.families,
         };
-        let chosen = choose(request.service, request.subnet, request.pools, request.families, &given, &taken);
-        let vips = match chosen {
-            Ok(vips) => vips,
-            Err(refusal) => return Ok(Outcome::Refused(refusal)),
-        };
-        let api: Api<IPReservation> = Api::all(self.writer.client().clone());
-        let mut fresh = false;
-        for address in vips.iter().map(|vip| vip.address.addr()).filter(|address| !held.contains(address)) {
-            let spec = IPReservationSpec {
-                address,
-                provider: provider.clone(),
-                subnet: request.subnet.name().to_owned(),
-                service: holder.clone(),
-            };
-            let wanted = IPReservation::new(&name::reservation(&provider, address), spec);
-            match self.writer.create(&api, &wanted).await {
-                Ok(_) => fresh = true,
-                Err(WriteError::Conflict(text)) => {
-                    let name = name::reservation(&provider, address);
-                    if api.get(&name).await?.spec.service.uid != holder.uid {
-                        tracing::debug!(service = describe_service(request.service), "{text}");
-                        return Err(WriteError::Conflict(text));
+        let mut created = Vec::new();
+        for _ in 0..ATTEMPTS {
+            let plan = self.book().plan(&self.reservations.state(), asking, Instant::now());
+            match plan {
+                Err(refusal) => {
+                    self.undo(request, holder, &created).await?;
+                    return Ok(Outcome::Refused(refusal));
+                }
+                Ok(plan) => {
+                    if self.create_all(plan.create, holder, &mut created).await? {
+                        return Ok(given(plan.vips, !created.is_empty()));
                     }
                 }
+            }
+        }
+        Ok(Outcome::Waiting {
+            reason: format!("{ATTEMPTS} addresses in a row were taken by others meanwhile"),
+            again: Duration::from_secs(1),
+        })
+    }
+
+    /// Creates reservations. Returns `false` if one is another Service's, which the book knows then.
+    async fn create_all(
+        &self,
+        wanted: Vec<IPReservation>,
+        holder: &Holder,
+        created: &mut Vec<Arc<IPReservation>>,
+    ) -> Result<bool, WriteError> {
+        let api = self.api();
+        for wanted in wanted {
+            let name = wanted.metadata.name.clone().unwrap_or_default();
+            match self.writer.create(&api, &wanted).await {
+                Ok(made) => {
+                    created.push(Arc::new(made.clone()));
+                    self.book().exists(made, Instant::now());
+                }
+                Err(WriteError::Conflict(_)) => {
+                    // A pass that was cut off may have made it.
+                    if self.read(&name, holder).await?.is_none() {
+                        return Ok(false);
+                    }
+                }
+                Err(error @ (WriteError::NotLeading | WriteError::Invalid(_) | WriteError::NotFound(_))) => {
+                    self.book().absent(&name);
+                    return Err(error);
+                }
+                // Without an answer nobody knows whether it was made: the claim stays.
                 Err(error) => return Err(error),
             }
         }
-        Ok(Outcome::Given { vips, by: AddressesBy::Us, template_addresses: false, fresh })
+        Ok(true)
     }
 
-    pub(super) async fn free_own(
+    /// Frees what a refused pass has taken, and what one that was cut off has left of a pair: a Service has an address of each family or
+    /// none.
+    async fn undo(
         &self,
+        request: &Request<'_>,
         holder: &Holder,
-        keep: impl Fn(IpAddr) -> bool,
+        created: &[Arc<IPReservation>],
     ) -> Result<(), WriteError> {
-        let api: Api<IPReservation> = Api::all(self.writer.client().clone());
-        for reservation in self.held(&holder.uid) {
-            if keep(reservation.spec.address) {
-                continue;
-            }
-            if let (Some(name), Some(uid)) = (&reservation.metadata.name, &reservation.metadata.uid) {
-                self.writer.delete_at_once(&api, name, uid).await?;
+        for reservation in created {
+            self.free(reservation, holder).await?;
+        }
+        let held = self.held(&holder.uid);
+        let in_use = !request.pods.is_empty() || !ingress(request.service).is_empty();
+        if !in_use && is_partial(held.iter().map(|held| held.spec.address), request.families) {
+            for reservation in &held {
+                self.free(reservation, holder).await?;
             }
         }
         Ok(())
     }
+
+    /// Frees what `holder` has or may have, unless `keep` says otherwise.
+    pub(super) async fn free_own(
+        &self,
+        holder: &Holder,
+        keep: impl Fn(&IPReservation) -> bool,
+    ) -> Result<(), WriteError> {
+        let held = self.book().possibly_held(&self.reservations.state(), &holder.uid);
+        for reservation in held.iter().filter(|reservation| !keep(reservation)) {
+            self.free(reservation, holder).await?;
+        }
+        Ok(())
+    }
+
+    /// Deletes one reservation, if `holder` has it.
+    pub(super) async fn free(&self, known: &Arc<IPReservation>, holder: &Holder) -> Result<(), WriteError> {
+        let name = known.metadata.name.as_deref().unwrap_or_default();
+        let found = match known.metadata.uid {
+            Some(_) => Some(Arc::clone(known)),
+            None => self.read(name, holder).await?,
+        };
+        let Some(found) = found else { return Ok(()) };
+        let uid = found.metadata.uid.as_deref().unwrap_or_default();
+        match self.writer.delete_at_once(&self.api(), name, uid).await {
+            // A conflict: ours is gone, and another has the name.
+            Ok(()) | Err(WriteError::Conflict(_)) => self.book().freed(found, Instant::now()),
+            Err(error) => return Err(error),
+        }
+        Ok(())
+    }
+
+    /// Looks for reservations that the cache should show by now.
+    async fn settle_doubts(&self, holder: &Holder) -> Result<(), WriteError> {
+        let doubtful = self.book().doubtful(&self.reservations.state(), &holder.uid, Instant::now());
+        for name in doubtful {
+            self.read(&name, holder).await?;
+        }
+        Ok(())
+    }
+
+    /// What `holder` has of this name, as the API server says; the book knows it then.
+    async fn read(&self, name: &str, holder: &Holder) -> Result<Option<Arc<IPReservation>>, WriteError> {
+        let Some(found) = self.api().get_opt(name).await? else {
+            self.book().absent(name);
+            return Ok(None);
+        };
+        if found.spec.service.uid != holder.uid {
+            self.book().seen(found, Instant::now());
+            return Ok(None);
+        }
+        self.book().exists(found.clone(), Instant::now());
+        Ok(Some(Arc::new(found)))
+    }
+
+    /// All reservations, as the API server has them now.
+    pub(super) async fn read_all(&self) -> Result<Vec<IPReservation>, WriteError> {
+        Ok(self.api().list(&ListParams::default()).await?.items)
+    }
+
+    fn api(&self) -> Api<IPReservation> {
+        Api::all(self.writer.client().clone())
+    }
+}
+
+fn given(vips: Vec<Choice>, fresh: bool) -> Outcome {
+    Outcome::Given { vips, by: AddressesBy::Us, template_addresses: false, fresh }
+}
+
+/// Whether `held` are some addresses, but not one of each of `families`.
+fn is_partial(held: impl Iterator<Item = IpAddr>, families: &[Family]) -> bool {
+    let held: Vec<Family> = held.map(Family::of).collect();
+    !held.is_empty() && families.iter().any(|family| !held.contains(family))
 }
