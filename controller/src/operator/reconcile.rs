@@ -29,6 +29,8 @@ use crate::select::{Selection, select};
 
 /// What is refused is looked at again this often: what is wrong may lie in an object that is not watched.
 const REFUSED: Duration = Duration::from_secs(300);
+/// Somebody else's object is in the way. It is not watched.
+const FOREIGN: Duration = Duration::from_secs(10);
 /// While Kube-OVN serves Services itself.
 const LEFT_ALONE: Duration = Duration::from_secs(60);
 /// What keeps a pod from serving for this long is worth telling.
@@ -63,6 +65,14 @@ pub async fn reconcile(service: Arc<Service>, context: Arc<Context>) -> Result<A
             pass.tell(EventReason::Refused, &refusal.to_string()).await;
             Ok(Action::requeue(REFUSED))
         }
+        Err(Halt::Foreign(kind)) => {
+            let name = desired::name(&service);
+            let note = format!(
+                "{kind} {name} does not belong to this Service, so it is not touched: delete it, or rename the Service"
+            );
+            pass.tell(EventReason::ForeignObject, &note).await;
+            Ok(Action::requeue(FOREIGN))
+        }
         Err(Halt::Failed(Failure::Write(WriteError::Invalid(message)))) => {
             pass.tell(EventReason::ApplyFailed, &message).await;
             Err(WriteError::Invalid(message).into())
@@ -81,6 +91,8 @@ struct Pass<'a> {
 enum Halt {
     /// The Service cannot be served as it is written.
     Refused(Refusal),
+    /// An object of this kind has the name that ours would have.
+    Foreign(&'static str),
     /// Something did not work, and is tried again.
     Failed(Failure),
 }
@@ -170,7 +182,7 @@ impl Pass<'_> {
         pods: &[Arc<Pod>],
     ) -> Result<Action, Halt> {
         self.workload(inputs, live).await?;
-        self.over(&[EventReason::Refused, EventReason::ApplyFailed]);
+        self.over(&[EventReason::Refused, EventReason::ForeignObject, EventReason::ApplyFailed]);
         self.annotate(inputs, by, pods).await?;
         let addresses = ips(inputs.vips);
         let judged: Vec<GatewayPod> = pods.iter().map(|pod| GatewayPod::of(pod, inputs.provider)).collect();
@@ -193,15 +205,15 @@ impl Pass<'_> {
         let (writer, caches) = (&self.context.writer, &self.context.caches);
         let config_map = desired::config_map(inputs)?;
         let deployment = desired::deployment(inputs)?;
-        let name = deployment.name_any();
         if children::ensure(writer, &caches.config_maps, self.service, &config_map).await? == Child::Foreign {
-            return Err(self.foreign("ConfigMap", &name).into());
+            return Err(Halt::Foreign("ConfigMap"));
         }
         match children::ensure(writer, &caches.deployments, self.service, &deployment).await? {
-            Child::Foreign => return Err(self.foreign("Deployment", &name).into()),
+            Child::Foreign => return Err(Halt::Foreign("Deployment")),
             Child::Written => {
                 let replicas = live.and_then(|live| live.spec.as_ref()?.replicas).unwrap_or(1);
                 if replicas != 1 {
+                    let name = deployment.name_any();
                     let note = format!(
                         "Deployment {name} was scaled to {replicas}; it is 1 again: two gateways would both claim the address"
                     );
@@ -276,16 +288,6 @@ impl Pass<'_> {
         if !trouble.is_empty() {
             self.tell(EventReason::GatewayNotReady, &trouble.join("; ")).await;
         }
-    }
-
-    fn foreign(&self, kind: &str, name: &str) -> Refusal {
-        let namespace = self.service.namespace().unwrap_or_default();
-        Refusal::new(
-            &format!("{kind} {namespace}/{name}"),
-            "metadata.ownerReferences",
-            "it exists and does not belong to this Service, so it is not touched",
-            "delete it, or rename the Service",
-        )
     }
 
     fn over(&self, reasons: &[EventReason]) {
