@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Pod};
 
+use super::pod_trouble::is_ready;
 use crate::api::{Provider, annotation};
 
 /// What counts of a gateway pod.
@@ -21,10 +22,7 @@ pub struct GatewayPod {
 impl GatewayPod {
     /// What counts of `pod`, whose network is `provider`.
     pub fn of(pod: &Pod, provider: &Provider) -> Self {
-        let conditions =
-            pod.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
-        let ready =
-            conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
+        let ready = pod.status.as_ref().is_some_and(is_ready);
         let annotations = pod.metadata.annotations.as_ref();
         let addresses = annotations
             .and_then(|annotations| annotations.get(&annotation::of_provider(provider, "ip_address")));
@@ -107,4 +105,119 @@ pub fn ingress(addresses: &[IpAddr]) -> Vec<LoadBalancerIngress> {
         ..LoadBalancerIngress::default()
     };
     addresses.iter().map(entry).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    const GRACE: Duration = Duration::from_secs(30);
+
+    fn addresses(texts: &[&str]) -> Vec<IpAddr> {
+        texts.iter().map(|text| text.parse().unwrap()).collect()
+    }
+
+    fn ready(carries: &[&str]) -> GatewayPod {
+        GatewayPod { ready: true, carries: addresses(carries), terminating: false }
+    }
+
+    /// Judges a Service with `wanted`, whose status shows `shown`, that has not been served for `unserved`.
+    fn judged(wanted: &[&str], pods: &[GatewayPod], shown: &[&str], unserved: Option<u64>) -> Publication {
+        let start = Instant::now();
+        let now = start + Duration::from_secs(unserved.unwrap_or_default());
+        let observed = Observed {
+            addresses: &addresses(wanted),
+            pods,
+            shown: &ingress(&addresses(shown)),
+            unserved_since: unserved.map(|_| start),
+            grace: GRACE,
+        };
+        publication(&observed, now)
+    }
+
+    const A: &str = "172.18.0.18";
+    const B: &str = "172.18.0.19";
+    const SIX: &str = "fd00:18::18";
+
+    fn keep(seconds: u64) -> Publication {
+        Publication::Keep { look_again_in: Duration::from_secs(seconds) }
+    }
+
+    #[test]
+    fn published_while_a_pod_serves() {
+        let expected = Publication::Publish(ingress(&addresses(&[A])));
+        for shown in [&[][..], &[A], &[B]] {
+            assert_eq!(judged(&[A], &[ready(&[A])], shown, None), expected, "{shown:?}");
+        }
+        let not_ready = GatewayPod { ready: false, ..ready(&[A]) };
+        let leaving = GatewayPod { terminating: true, ..ready(&[A]) };
+        assert_eq!(judged(&[A], &[not_ready.clone(), ready(&[A])], &[], Some(99)), expected);
+        for pods in [vec![], vec![not_ready], vec![leaving], vec![ready(&[B])], vec![ready(&[])]] {
+            assert_eq!(judged(&[A], &pods, &[], None), Publication::Withdraw, "{pods:?}");
+        }
+    }
+
+    #[test]
+    fn an_entry_of_each_family_in_the_services_order() {
+        let publish = |wanted: &[&str]| match judged(wanted, &[ready(&[A, SIX])], &[], None) {
+            Publication::Publish(ingress) => serde_json::to_value(ingress).unwrap(),
+            other => panic!("{other:?}"),
+        };
+        let (four, six) = (json!({"ip": A, "ipMode": "VIP"}), json!({"ip": SIX, "ipMode": "VIP"}));
+        assert_eq!(publish(&[SIX, A]), json!([six, four]));
+        assert_eq!(publish(&[A, SIX]), json!([four, six]));
+        assert_eq!(publish(&[A]), json!([four]));
+        assert_eq!(judged(&[A, SIX], &[ready(&[A])], &[], None), Publication::Withdraw, "both or none");
+    }
+
+    #[test]
+    fn withdrawn_after_the_grace_period() {
+        assert_eq!(judged(&[A], &[], &[A], None), keep(30), "the clock starts now");
+        assert_eq!(judged(&[A], &[], &[A], Some(1)), keep(29));
+        assert_eq!(judged(&[A], &[], &[A], Some(30)), Publication::Withdraw);
+        assert_eq!(judged(&[A, SIX], &[ready(&[A])], &[A], Some(10)), keep(20));
+    }
+
+    #[test]
+    fn an_address_that_is_no_longer_the_services_goes_at_once() {
+        assert_eq!(judged(&[B], &[], &[A], Some(1)), Publication::Withdraw);
+        assert_eq!(judged(&[], &[], &[A], None), Publication::Withdraw);
+        let observed = Observed {
+            addresses: &addresses(&[A]),
+            pods: &[],
+            shown: &[LoadBalancerIngress {
+                hostname: Some("a".to_owned()),
+                ..LoadBalancerIngress::default()
+            }],
+            unserved_since: None,
+            grace: GRACE,
+        };
+        assert_eq!(publication(&observed, Instant::now()), Publication::Withdraw);
+    }
+
+    #[test]
+    fn what_counts_of_a_pod() {
+        let provider = "lb-svc-attachment.kube-system".parse().unwrap();
+        let mut pod: Pod = serde_json::from_value(json!({
+            "metadata": {"annotations": {
+                "lb-svc-attachment.kube-system.kubernetes.io/ip_address": "172.18.0.18,fd00:18::18",
+                "ovn.kubernetes.io/ip_address": "10.16.0.2",
+            }},
+            "status": {"conditions": [
+                {"type": "ContainersReady", "status": "True"}, {"type": "Ready", "status": "True"},
+            ]},
+        }))
+        .unwrap();
+        assert_eq!(GatewayPod::of(&pod, &provider), ready(&[A, SIX]));
+        assert_eq!(carried(&pod), addresses(&[A, SIX, "10.16.0.2"]));
+        let conditions =
+            json!([{"type": "ContainersReady", "status": "True"}, {"type": "Ready", "status": "False"}]);
+        pod.status.as_mut().unwrap().conditions = serde_json::from_value(conditions).unwrap();
+        pod.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        pod.metadata.annotations = None;
+        let expected = GatewayPod { ready: false, carries: Vec::new(), terminating: true };
+        assert_eq!(GatewayPod::of(&pod, &provider), expected);
+    }
 }

@@ -6,8 +6,11 @@ use serde_json::Value;
 use super::quantity;
 
 /// Whether `live` contains every field of `wanted`, whose annotation `sluice.io/applied` is among them: its hash finds
-/// fields that are no longer wanted, the comparison finds other people's edits. Lists have the same length and are compared item by
-/// item; quantities are compared by their value. What the API server adds does not count.
+/// fields that are no longer wanted, the comparison finds other people's edits.
+///
+/// The comparison follows server-side apply, so that what an apply would not change calls for none: maps, and lists whose items have a key,
+/// may have more than we want (a webhook's label, an injected volume); other lists are compared as a whole. Quantities are compared by
+/// their value.
 pub fn in_order<K: Serialize>(wanted: &K, live: &K) -> bool {
     match (serde_json::to_value(wanted), serde_json::to_value(live)) {
         (Ok(wanted), Ok(live)) => contains(&live, &wanted, Kind::Other),
@@ -18,8 +21,11 @@ pub fn in_order<K: Serialize>(wanted: &K, live: &K) -> bool {
 /// What a value is, judged by the field that it is in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {
-    Quantity,
+    /// A map of quantities.
     Quantities,
+    Quantity,
+    /// A list whose items are told apart by this field of theirs.
+    Keyed(&'static str),
     Other,
 }
 
@@ -30,6 +36,9 @@ impl Kind {
             _ if self == Self::Quantities => Self::Quantity,
             "limits" | "requests" => Self::Quantities,
             "sizeLimit" => Self::Quantity,
+            "containers" | "env" | "volumes" => Self::Keyed("name"),
+            "volumeMounts" => Self::Keyed("mountPath"),
+            "ownerReferences" => Self::Keyed("uid"),
             _ => Self::Other,
         }
     }
@@ -40,16 +49,21 @@ fn contains(live: &Value, wanted: &Value, kind: Kind) -> bool {
         (Value::Object(live), Value::Object(wanted)) => wanted.iter().all(|(name, wanted)| {
             contains(live.get(name).unwrap_or(&Value::Null), wanted, kind.of_field(name))
         }),
-        (Value::Array(live), Value::Array(wanted)) => {
-            live.len() == wanted.len()
-                && live.iter().zip(wanted).all(|(live, wanted)| contains(live, wanted, kind))
-        }
+        (Value::Array(live), Value::Array(wanted)) => match kind {
+            Kind::Keyed(key) => wanted.iter().all(|wanted| {
+                let same = |live: &&Value| live.get(key) == wanted.get(key);
+                live.iter().find(same).is_some_and(|live| contains(live, wanted, Kind::Other))
+            }),
+            _ => {
+                let pairs = live.iter().zip(wanted);
+                live.len() == wanted.len()
+                    && pairs.into_iter().all(|(live, wanted)| contains(live, wanted, Kind::Other))
+            }
+        },
         (Value::String(live), Value::String(wanted)) if kind == Kind::Quantity => {
-            live == wanted || quantity::value(live).is_some_and(|live| Some(live) == quantity::value(wanted))
+            let live_value = quantity::value(live);
+            live == wanted || (live_value.is_some() && live_value == quantity::value(wanted))
         }
-        // The API server leaves out what is empty.
-        (Value::Null, Value::Object(wanted)) => wanted.is_empty(),
-        (Value::Null, Value::Array(wanted)) => wanted.is_empty(),
         _ => live == wanted,
     }
 }

@@ -75,3 +75,86 @@ pub(super) fn canonical(text: &str) -> Option<String> {
 pub(super) fn of_mebibytes(mebibytes: u64) -> String {
     canonical(&format!("{mebibytes}Mi")).unwrap_or_else(|| format!("{mebibytes}Mi"))
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    #[test]
+    fn values() {
+        let same = [
+            ("1", "1000m"),
+            ("0.5", "500m"),
+            (".5", "500m"),
+            ("5.", "5"),
+            ("+1Gi", "1024Mi"),
+            ("1.5Gi", "1536Mi"),
+            ("1k", "1000"),
+            ("1e3", "1k"),
+            ("1E3", "1k"),
+            ("1e-3", "1m"),
+            ("1E", "1000P"),
+            ("1Ei", "1024Pi"),
+            ("-1", "-1000m"),
+            ("128974848", "123Mi"),
+        ];
+        for (one, other) in same {
+            assert!(value(one).is_some(), "{one}");
+            assert_eq!(value(one), value(other), "{one} {other}");
+        }
+        assert_ne!(value("1M"), value("1Mi"));
+        for bad in [
+            "", "Mi", "1 Mi", "1mi", "1KI", "1e", "1x", "--1", "1-2", "1.2.3", ".", "0.1n", "8Ei", "1e99",
+            "字",
+        ] {
+            assert_eq!(value(bad), None, "{bad}");
+        }
+    }
+
+    /// From the documentation of Kubernetes: "1.5 will be serialized as 1500m", "1.5Gi as 1536Mi"; below 1024 without a binary suffix.
+    #[test]
+    fn canonical_forms() {
+        let cases = [
+            ("1.5", "1500m"),
+            ("1.5Gi", "1536Mi"),
+            ("1024Mi", "1Gi"),
+            ("1000m", "1"),
+            ("0.5", "500m"),
+            ("2000000", "2M"),
+            ("0", "0"),
+            ("0Mi", "0"),
+            ("0.5Ki", "512"),
+            ("100m", "100m"),
+            ("1e3", "1k"),
+            ("-1500m", "-1500m"),
+        ];
+        for (text, expected) in cases {
+            assert_eq!(canonical(text).as_deref(), Some(expected), "{text}");
+        }
+        assert_eq!(canonical("much"), None);
+    }
+
+    proptest! {
+        #[test]
+        fn canonical_keeps_the_value_and_is_its_own_canonical_form(
+            number in -1_000_000_i64..1_000_000, places in 0_usize..4, suffix in "(n|u|m||k|M|G|Ki|Mi|Gi|Ti|e3|E-2)",
+        ) {
+            let fraction = if places == 0 { String::new() } else { format!(".{:0places$}", 7) };
+            let text = format!("{number}{fraction}{suffix}");
+            if let Some(value_of) = value(&text) {
+                let canonical_form = canonical(&text).unwrap();
+                prop_assert_eq!(value(&canonical_form), Some(value_of));
+                let again = canonical(&canonical_form);
+                prop_assert_eq!(again.as_ref(), Some(&canonical_form));
+                prop_assert!(!canonical_form.contains('.'), "{}", canonical_form);
+            }
+        }
+
+        #[test]
+        fn any_text_is_read_without_a_panic(text in "[0-9.eEiKMm+-]{0,45}|\\PC{0,8}") {
+            let _ = canonical(&text);
+        }
+    }
+}

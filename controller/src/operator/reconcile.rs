@@ -192,8 +192,9 @@ impl Pass<'_> {
         let again = match unserved {
             None => again,
             Some(unserved) if unserved < TROUBLE => again.min(TROUBLE - unserved),
-            Some(_) => {
-                self.tell_trouble(live, pods).await;
+            Some(unserved) => {
+                let overdue = unserved >= self.context.options.grace_period;
+                self.tell_trouble(live, pods, overdue).await;
                 again
             }
         };
@@ -281,10 +282,10 @@ impl Pass<'_> {
         }
     }
 
-    async fn tell_trouble(&self, live: Option<&Deployment>, pods: &[Arc<Pod>]) {
+    async fn tell_trouble(&self, live: Option<&Deployment>, pods: &[Arc<Pod>], overdue: bool) {
         let Some(deployment) = live else { return };
         let pods: Vec<&Pod> = pods.iter().map(AsRef::as_ref).collect();
-        let trouble: Vec<String> = pod_trouble(deployment, &pods).iter().map(ToString::to_string).collect();
+        let trouble = pod_trouble(deployment, &pods, overdue);
         if !trouble.is_empty() {
             self.tell(EventReason::GatewayNotReady, &trouble.join("; ")).await;
         }
