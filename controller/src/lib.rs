@@ -10,6 +10,7 @@
 //! decide   what do pods and status mean: publish or withdraw, what keeps a pod from running
 //! ```
 
+pub mod admin;
 pub mod api;
 pub mod cli;
 pub mod decide;

@@ -7,6 +7,8 @@ pub mod bpf;
 #[cfg(feature = "loader")]
 pub mod cli;
 pub mod config;
+#[cfg(feature = "log")]
+pub mod log;
 #[cfg(feature = "loader")]
 pub mod net;
 #[cfg(feature = "loader")]

@@ -1,11 +1,15 @@
 //! The commands, one file each.
 
 mod documents;
+mod election;
+mod gateway_pods;
 mod render;
+mod run;
+mod time;
 
 /// Gateways for Kubernetes Services of type LoadBalancer.
 #[derive(Debug, clap::Parser)]
-#[command(name = "sluice-controller", version)]
+#[command(name = "sluice-controller", version, propagate_version = true)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -13,6 +17,7 @@ pub struct Cli {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
+    Run(Box<run::Run>),
     Render(render::Render),
 }
 
@@ -23,7 +28,20 @@ impl Cli {
     /// What kept the command from its work, for people to read.
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
+            Command::Run(run) => run.run(),
             Command::Render(render) => render.run(),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn the_command_line_holds_together() {
+        Cli::command().debug_assert();
     }
 }

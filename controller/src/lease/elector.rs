@@ -13,8 +13,11 @@ use tracing::{debug, info, warn};
 
 use super::candidate::Candidate;
 use super::{Gate, Timing};
+use crate::admin::{Health, Metrics};
 use crate::operator::writer::FIELD_MANAGER;
 
+/// What the health calls it.
+const TASK: &str = "leader election";
 /// How far apart those who wait look at the Lease, at random, in retry periods: so they do not all write at once.
 const SPREAD: std::ops::Range<f64> = 1.0..2.2;
 
@@ -88,15 +91,23 @@ impl Elector {
         (elector, gate)
     }
 
-    /// Waits for the Lease, then renews it until `end`, then gives it up. Whatever writes must be over before `end` is.
+    /// Waits for the Lease, then renews it until `end`, then gives it up. Whatever writes must be over before `end` is. It shows
+    /// `health` that it lives.
     ///
     /// # Errors
     /// The Lease was held and is lost.
-    pub async fn run(mut self, end: impl Future<Output = ()>) -> Result<(), Lost> {
+    pub async fn run(
+        mut self,
+        health: &Health,
+        metrics: &Metrics,
+        end: impl Future<Output = ()>,
+    ) -> Result<(), Lost> {
         let lost = tokio::select! {
-            lost = self.lead() => lost,
+            lost = self.lead(health, metrics) => lost,
             () = end => {
                 self.release().await;
+                health.ended(TASK);
+                metrics.leader.set(0);
                 return Ok(());
             }
         };
@@ -105,11 +116,13 @@ impl Elector {
     }
 
     /// Gets the Lease and keeps it for as long as it can.
-    async fn lead(&mut self) -> Lost {
-        let mut until = self.acquire().await;
+    async fn lead(&mut self, health: &Health, metrics: &Metrics) -> Lost {
+        let mut until = self.acquire(health).await;
+        metrics.leader.set(1);
         info!(lease = self.lease, identity = self.candidate.identity(), "leading");
         let mut last = "the process was stopped".to_owned();
         loop {
+            health.beat(TASK);
             tokio::time::sleep(self.timing.retry()).await;
             let left = until.saturating_duration_since(Instant::now());
             if left.is_zero() {
@@ -128,9 +141,10 @@ impl Elector {
     }
 
     /// Tries until the Lease is ours; returns until when a leader may write.
-    async fn acquire(&mut self) -> Instant {
+    async fn acquire(&mut self, health: &Health) -> Instant {
         let mut told = String::new();
         loop {
+            health.beat(TASK);
             match self.attempt(self.timing.renew_deadline()).await {
                 Ok(until) => return until,
                 Err(missed) => {

@@ -140,6 +140,7 @@ impl<O: Observer> Start<'_, O> {
         let (queue, observer) = (self.queue.clone(), self.observer.clone());
         let services = self.services.clone();
         let stream = watcher(api, config).default_backoff().modify(strip).reflect(writer);
+        observer.watch(&kind, Some("not everything has been read yet".to_owned()));
         self.tasks.spawn(async move {
             pin_mut!(stream);
             while let Some(event) = stream.next().await {

@@ -1,10 +1,12 @@
 //! Ties caches, queue and passes together.
 
+use std::cell::Cell;
 use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::{FutureExt as _, StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Service;
 use kube::Client;
 use kube::runtime::controller::{Action, Config, Error, applier};
@@ -51,7 +53,8 @@ impl Operator {
         &self.caches
     }
 
-    /// Makes passes, by a `writer` whose lease is held, until the future is dropped. `instance` names this process in Events.
+    /// Makes passes, by a `writer` whose lease is held, until `end`; those that run then come to their own end. `instance` names
+    /// this process in Events.
     ///
     /// # Errors
     /// A watch has ended.
@@ -60,7 +63,10 @@ impl Operator {
         writer: Writer,
         instance: String,
         lb_svc: watch::Receiver<Option<String>>,
+        end: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
+        let ended = Cell::new(false);
+        let end = end.map(|()| ended.set(true));
         self.caches.synced().await?;
         info!(services = caches::all(&self.caches.services).len(), "caches are filled");
         let addresses = Addresses::new(
@@ -88,7 +94,7 @@ impl Operator {
             |service, failure, context| again(&service, failure, &context),
             context,
             services,
-            Box::pin(queue),
+            Box::pin(queue.take_until(end)),
             Config::default().concurrency(concurrency),
         );
         passes
@@ -103,7 +109,8 @@ impl Operator {
                 }
             })
             .await;
-        anyhow::bail!("the queue of Services has ended")
+        anyhow::ensure!(ended.get(), "the queue of Services has ended");
+        Ok(())
     }
 }
 

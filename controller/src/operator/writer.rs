@@ -1,13 +1,15 @@
 //! Every write to the API server.
 
 use std::fmt::Debug;
+use std::future::Future;
 
-use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions, PropagationPolicy};
+use kube::{Client, Resource};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 
+use crate::admin::Metrics;
 use crate::lease::Gate;
 
 /// Names us in `managedFields`.
@@ -33,6 +35,19 @@ pub enum WriteError {
     Api(kube::Error),
 }
 
+impl WriteError {
+    /// As the metrics call it.
+    const fn name(&self) -> &'static str {
+        match self {
+            Self::NotLeading => "not_leading",
+            Self::Conflict(_) => "conflict",
+            Self::NotFound(_) => "not_found",
+            Self::Invalid(_) => "invalid",
+            Self::Api(_) => "error",
+        }
+    }
+}
+
 impl From<kube::Error> for WriteError {
     fn from(error: kube::Error) -> Self {
         match error {
@@ -51,12 +66,18 @@ impl From<kube::Error> for WriteError {
 pub struct Writer {
     client: Client,
     gate: Gate,
+    metrics: Metrics,
 }
 
 impl Writer {
-    /// Writes by `client` while `gate` is open.
-    pub const fn new(client: Client, gate: Gate) -> Self {
-        Self { client, gate }
+    /// Writes by `client` while `gate` is open, and counts it in `metrics`.
+    pub const fn new(client: Client, gate: Gate, metrics: Metrics) -> Self {
+        Self { client, gate, metrics }
+    }
+
+    /// Says whether this process leads.
+    pub const fn gate(&self) -> &Gate {
+        &self.gate
     }
 
     /// The client, for reads.
@@ -78,11 +99,10 @@ impl Writer {
     /// [`WriteError::Conflict`] if one of its name exists.
     pub async fn create<K>(&self, api: &Api<K>, object: &K) -> Result<K, WriteError>
     where
-        K: Clone + Debug + Serialize + DeserializeOwned,
+        K: Resource + Clone + Debug + Serialize + DeserializeOwned,
     {
-        self.check()?;
         let params = PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
-        Ok(api.create(&params, object).await?)
+        self.write("create", resource(api), api.create(&params, object)).await
     }
 
     /// Applies `object` as a whole: it is created, or gets the given fields and loses those that were applied before and are
@@ -92,11 +112,10 @@ impl Writer {
     /// [`WriteError::Conflict`] if another manager has set a field otherwise.
     pub async fn apply<K>(&self, api: &Api<K>, name: &str, object: &K, force: bool) -> Result<K, WriteError>
     where
-        K: Clone + Debug + Serialize + DeserializeOwned,
+        K: Resource + Clone + Debug + Serialize + DeserializeOwned,
     {
-        self.check()?;
         let params = PatchParams { force, ..PatchParams::apply(FIELD_MANAGER) };
-        Ok(api.patch(name, &params, &Patch::Apply(object)).await?)
+        self.write("patch", resource(api), api.patch(name, &params, &Patch::Apply(object))).await
     }
 
     /// Changes the fields that `patch` names (RFC 7396), and no other.
@@ -106,10 +125,9 @@ impl Writer {
     /// `uid` and the object another.
     pub async fn merge<K>(&self, api: &Api<K>, name: &str, patch: &Value) -> Result<K, WriteError>
     where
-        K: Clone + Debug + DeserializeOwned,
+        K: Resource + Clone + Debug + DeserializeOwned,
     {
-        self.check()?;
-        Ok(api.patch(name, &merging(), &Patch::Merge(patch)).await?)
+        self.write("patch", resource(api), api.patch(name, &merging(), &Patch::Merge(patch))).await
     }
 
     /// The same for the status of the object.
@@ -118,10 +136,10 @@ impl Writer {
     /// As of [`Self::merge`].
     pub async fn merge_status<K>(&self, api: &Api<K>, name: &str, patch: &Value) -> Result<K, WriteError>
     where
-        K: Clone + Debug + DeserializeOwned,
+        K: Resource + Clone + Debug + DeserializeOwned,
     {
-        self.check()?;
-        Ok(api.patch_status(name, &merging(), &Patch::Merge(patch)).await?)
+        let status = format!("{}/status", resource(api));
+        self.write("patch", &status, api.patch_status(name, &merging(), &Patch::Merge(patch))).await
     }
 
     /// Deletes the object `name`, if it is still the one with `uid`; what depends on it goes first. That it is gone already is
@@ -131,7 +149,7 @@ impl Writer {
     /// [`WriteError::Conflict`] if it is another object.
     pub async fn delete<K>(&self, api: &Api<K>, name: &str, uid: &str) -> Result<(), WriteError>
     where
-        K: Clone + Debug + DeserializeOwned,
+        K: Resource + Clone + Debug + DeserializeOwned,
     {
         self.delete_by(api, name, uid, PropagationPolicy::Foreground).await
     }
@@ -142,7 +160,7 @@ impl Writer {
     /// As of [`Self::delete`].
     pub async fn delete_at_once<K>(&self, api: &Api<K>, name: &str, uid: &str) -> Result<(), WriteError>
     where
-        K: Clone + Debug + DeserializeOwned,
+        K: Resource + Clone + Debug + DeserializeOwned,
     {
         self.delete_by(api, name, uid, PropagationPolicy::Background).await
     }
@@ -155,19 +173,38 @@ impl Writer {
         policy: PropagationPolicy,
     ) -> Result<(), WriteError>
     where
-        K: Clone + Debug + DeserializeOwned,
+        K: Resource + Clone + Debug + DeserializeOwned,
     {
-        self.check()?;
         let params = DeleteParams {
             preconditions: Some(Preconditions { uid: Some(uid.to_owned()), resource_version: None }),
             propagation_policy: Some(policy),
             ..DeleteParams::default()
         };
-        match api.delete(name, &params).await.map_err(WriteError::from) {
+        match self.write("delete", resource(api), api.delete(name, &params)).await {
             Ok(_) | Err(WriteError::NotFound(_)) => Ok(()),
             Err(error) => Err(error),
         }
     }
+
+    /// Makes the write `call` to `resource`, as RBAC calls it, if that may be.
+    async fn write<T>(
+        &self,
+        verb: &'static str,
+        resource: &str,
+        call: impl Future<Output = kube::Result<T>>,
+    ) -> Result<T, WriteError> {
+        let result = match self.check() {
+            Ok(()) => call.await.map_err(WriteError::from),
+            Err(error) => Err(error),
+        };
+        self.metrics.wrote(verb, resource, result.as_ref().map_or_else(WriteError::name, |_| "ok"));
+        result
+    }
+}
+
+/// Name of the resource of `api`: its URL ends in it.
+fn resource<K: Resource>(api: &Api<K>) -> &str {
+    api.resource_url().rsplit('/').next().unwrap_or_default()
 }
 
 fn merging() -> PatchParams {

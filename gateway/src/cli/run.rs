@@ -8,7 +8,8 @@ use anyhow::{Context, Result};
 use clap::Args;
 
 use super::Place;
-use crate::run::{self, LogFormat, Options};
+use crate::log::{self, LogFormat};
+use crate::run::{self, Options};
 
 /// Serve the gateway file, until SIGTERM or Ctrl-C.
 ///
@@ -49,7 +50,7 @@ pub struct Run {
 
 impl Run {
     pub fn execute(self) -> Result<ExitCode> {
-        run::start_log(self.log_format, &self.log_level)?;
+        log::start(self.log_format, &self.log_level)?;
         let options = Options {
             config: self.config,
             pins: self.place.pins(),

@@ -13,7 +13,6 @@
 mod config_file;
 mod data_path;
 mod folder;
-mod logging;
 pub mod offline;
 mod reader;
 mod readiness;
@@ -25,7 +24,6 @@ mod view;
 mod watch;
 
 pub use folder::RuntimeFolder;
-pub use logging::{LogFormat, start as start_log};
 pub use teardown::cleanup;
 
 use std::path::PathBuf;

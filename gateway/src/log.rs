@@ -15,6 +15,9 @@ pub enum LogFormat {
 }
 
 /// Sends this process's events to standard error. `filter` is a level or a list such as `info,sluice_gateway::net=debug`.
+///
+/// # Errors
+/// `filter` is neither, or this process has a log already.
 pub fn start(format: LogFormat, filter: &str) -> Result<()> {
     let filter = EnvFilter::builder()
         .parse(filter)

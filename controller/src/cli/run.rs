@@ -1,0 +1,184 @@
+//! `sluice-controller run`: the operator.
+
+use std::future::Future;
+use std::net::SocketAddr;
+use std::num::NonZeroU16;
+use std::pin::pin;
+use std::time::Duration;
+
+use anyhow::Context as _;
+use kube::{Client, Config};
+use sluice_gateway::log::{self, LogFormat};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{oneshot, watch};
+use tracing::info;
+
+use super::election::{Election, identity, lease_name};
+use super::gateway_pods::GatewayPods;
+use super::time::Time;
+use crate::admin::{self, Health, Metrics};
+use crate::lease::{Elector, Gate};
+use crate::operator::addresses::KubeOvnMode;
+use crate::operator::writer::Writer;
+use crate::operator::{Operator, Options};
+
+/// Serve the LoadBalancer Services of a cluster, until SIGTERM or Ctrl-C
+///
+/// Each Service of type LoadBalancer with the annotation `ovn.kubernetes.io/attachmentprovider` gets an address, a gateway pod
+/// `lb-svc-<service>` that has it, and its status. Gateways keep serving while no controller runs.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "\
+The cluster is that of $KUBECONFIG, of ~/.kube/config, or the one that this pod runs in. It needs Sluice's custom resources and
+role: `sluice-controller crds | kubectl apply -f -` and `sluice-controller rbac | kubectl apply -f -`.
+
+Probes: /livez and /readyz, whose body says what is wrong; numbers: /metrics.
+
+Examples:
+  sluice-controller run                              in a pod, with everything as it is by default
+  sluice-controller run --namespace edge             for the Services of one namespace only
+  sluice-controller run --log-level info,sluice_controller=debug --leader-elect=false
+                                                     from a terminal, where no other controller runs")]
+pub(super) struct Run {
+    /// Serve the Services of this namespace only. Controllers for different namespaces may share a cluster
+    #[arg(long, env = "SLUICE_NAMESPACE", value_name = "NAMESPACE")]
+    namespace: Option<String>,
+    /// How long no gateway of a Service may be ready before its addresses are taken out of its status
+    #[arg(long, env = "SLUICE_GRACE_PERIOD", default_value = "30s", value_name = "TIME")]
+    grace_period: Time,
+    /// Which way Kube-OVN is asked for addresses of the Subnets that it manages
+    #[arg(long, env = "SLUICE_KUBE_OVN_ADDRESSES", value_enum, default_value_t)]
+    kube_ovn_addresses: KubeOvnMode,
+    /// Services that are worked on at once
+    #[arg(long, env = "SLUICE_CONCURRENCY", default_value_t = DEFAULT_CONCURRENCY, value_name = "NUMBER")]
+    concurrency: NonZeroU16,
+    /// Look at each Service at least this often
+    #[arg(long, env = "SLUICE_RESYNC", default_value = "10m", value_name = "TIME")]
+    resync: Time,
+    /// Where probes and metrics are answered; without IPv6, `[::]` means 0.0.0.0
+    #[arg(long, env = "SLUICE_ADMIN_ADDRESS", default_value = "[::]:9090", value_name = "ADDRESS")]
+    admin_address: SocketAddr,
+    /// How log lines look
+    #[arg(long, env = "SLUICE_LOG_FORMAT", value_enum, default_value_t)]
+    log_format: LogFormat,
+    /// What is logged: error, warn, info, debug, trace, or a list such as `info,sluice_controller=debug`
+    #[arg(long, env = "SLUICE_LOG", default_value = "info", value_name = "FILTER")]
+    log_level: String,
+    #[command(flatten)]
+    election: Election,
+    #[command(flatten)]
+    gateway_pods: GatewayPods,
+}
+
+/// How often the operator shows that it is alive.
+const BEAT: Duration = Duration::from_secs(10);
+const DEFAULT_CONCURRENCY: NonZeroU16 = NonZeroU16::MIN.saturating_add(31);
+
+impl Run {
+    pub(super) fn run(self) -> anyhow::Result<()> {
+        log::start(self.log_format, &self.log_level)?;
+        // Two workers: one for the passes, one for the probes meanwhile.
+        let runtime = tokio::runtime::Builder::new_multi_thread()
+            .worker_threads(2)
+            .enable_all()
+            .build()
+            .context("starting the runtime")?;
+        runtime.block_on(self.serve())
+    }
+
+    async fn serve(self) -> anyhow::Result<()> {
+        // Before anything is touched: a signal that comes early must not leave things half done.
+        let end = end_of_process()?;
+        let timing = self.election.timing()?;
+        let options = Options {
+            namespace: self.namespace,
+            grace_period: self.grace_period.0,
+            kube_ovn_addresses: self.kube_ovn_addresses,
+            concurrency: self.concurrency.get(),
+            resync: self.resync.0,
+            defaults: self.gateway_pods.defaults()?,
+        };
+        let config = Config::infer().await.context("finding the cluster: set KUBECONFIG, or run in a pod")?;
+        info!(version = env!("CARGO_PKG_VERSION"), cluster = %config.cluster_url, namespace = options.namespace,
+            "sluice-controller starts");
+        let client = Client::try_from(config).context("preparing the connection to the cluster")?;
+
+        let (health, metrics) = (Health::default(), Metrics::default());
+        let listener = admin::listen(self.admin_address)
+            .await
+            .with_context(|| format!("--admin-address {}: listening", self.admin_address))?;
+        info!(address = %listener.local_addr().context("asking for the admin server's address")?, "admin server: listening");
+        let admin = admin::serve(listener, health.clone(), metrics.clone());
+
+        let identity = identity();
+        let (elector, gate) = if self.election.leader_elect {
+            let namespace =
+                self.election.lease_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
+            let name = lease_name(options.namespace.as_deref());
+            let (elector, gate) = Elector::new(client.clone(), &namespace, &name, identity.clone(), timing);
+            (Some(elector), gate)
+        } else {
+            (None, Gate::without_election())
+        };
+        let writer = Writer::new(client.clone(), gate.clone(), metrics.clone());
+        let (_never, kube_ovn_lb_svc) = watch::channel(None);
+        let operator = Operator::start(&client, options, &health);
+        health.started();
+
+        let (released, release) = oneshot::channel::<()>();
+        let lease = async {
+            match elector {
+                Some(elector) => elector.run(&health, &metrics, async { drop(release.await) }).await,
+                None => {
+                    metrics.leader.set(1);
+                    drop(release.await);
+                    Ok(())
+                }
+            }
+        };
+        let lead = async {
+            let mut end = pin!(end);
+            tokio::select! {
+                () = gate.opened() => operator.lead(writer, identity, kube_ovn_lb_svc, end).await,
+                () = &mut end => Ok(()),
+            }
+        };
+        let work = async {
+            let mut lease = pin!(lease);
+            tokio::select! {
+                lost = &mut lease => lost.context("leading"),
+                result = lead => {
+                    // Given up after the last write.
+                    drop(released);
+                    lease.await.context("leading")?;
+                    result.context("serving Services")
+                }
+                () = beat(&health) => Ok(()),
+            }
+        };
+        tokio::select! {
+            result = work => result,
+            result = admin => result.context("answering probes"),
+        }
+    }
+}
+
+/// Shows `health` that the task which polls this, and all that it polls besides, is alive.
+async fn beat(health: &Health) {
+    loop {
+        health.beat("operator");
+        tokio::time::sleep(BEAT).await;
+    }
+}
+
+/// Comes with the signal that ends this process.
+fn end_of_process() -> anyhow::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate()).context("listening for SIGTERM")?;
+    let mut interrupt = signal(SignalKind::interrupt()).context("listening for SIGINT")?;
+    Ok(async move {
+        let name = tokio::select! {
+            _ = terminate.recv() => "SIGTERM",
+            _ = interrupt.recv() => "SIGINT",
+        };
+        info!(signal = name, "shutting down");
+    })
+}
