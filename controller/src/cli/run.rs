@@ -51,6 +51,9 @@ pub(super) struct Run {
     /// Services that are worked on at once
     #[arg(long, env = "SLUICE_CONCURRENCY", default_value_t = DEFAULT_CONCURRENCY, value_name = "NUMBER")]
     concurrency: NonZeroU16,
+    /// Gateways that serve and are replaced at once, such as after a change of the image: each is away for seconds
+    #[arg(long, env = "SLUICE_MAX_RESTARTS", default_value_t = DEFAULT_RESTARTS, value_name = "NUMBER")]
+    max_restarts: NonZeroU16,
     /// Look at each Service at least this often
     #[arg(long, env = "SLUICE_RESYNC", default_value = "10m", value_name = "TIME")]
     resync: Time,
@@ -71,6 +74,7 @@ pub(super) struct Run {
 
 /// How often the operator shows that it is alive.
 const BEAT: Duration = Duration::from_secs(10);
+const DEFAULT_RESTARTS: NonZeroU16 = NonZeroU16::MIN.saturating_add(9);
 const DEFAULT_CONCURRENCY: NonZeroU16 = NonZeroU16::MIN.saturating_add(31);
 
 impl Run {
@@ -94,6 +98,7 @@ impl Run {
             grace_period: self.grace_period.0,
             kube_ovn_addresses: self.kube_ovn_addresses,
             concurrency: self.concurrency.get(),
+            max_restarts: self.max_restarts.get(),
             resync: self.resync.0,
             defaults: self.gateway_pods.defaults()?,
         };

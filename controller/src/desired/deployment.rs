@@ -3,7 +3,7 @@
 use k8s_openapi::api::apps::v1::{Deployment, DeploymentSpec, DeploymentStrategy};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
-use super::{Inputs, metadata, pod};
+use super::{Inputs, in_order, metadata, pod};
 use crate::Refusal;
 
 /// The Deployment of the Service.
@@ -37,4 +37,19 @@ pub fn deployment(inputs: &Inputs<'_>) -> Result<Deployment, Refusal> {
     };
     deployment.metadata.annotations = Some(metadata::applied(service, &deployment)?);
     Ok(deployment)
+}
+
+/// Whether to apply `wanted` makes a new pod of `live`: the template differs.
+pub fn replaces_pod(wanted: &Deployment, live: &Deployment) -> bool {
+    let template = |deployment: &Deployment| deployment.spec.as_ref().map(|spec| spec.template.clone());
+    !in_order(&template(wanted), &template(live))
+}
+
+/// Whether the pod of `deployment` is of its present template, and available.
+pub fn is_rolled_out(deployment: &Deployment) -> bool {
+    deployment.status.as_ref().is_some_and(|status| {
+        status.observed_generation >= deployment.metadata.generation
+            && status.updated_replicas == Some(1)
+            && status.available_replicas == Some(1)
+    })
 }

@@ -12,6 +12,7 @@ use super::Options;
 use super::addresses::Addresses;
 use super::caches::Caches;
 use super::events::Events;
+use super::rollouts::Rollouts;
 use super::writer::Writer;
 
 /// Shared by all passes. What it remembers of Services is a matter of time only: losing it at a restart changes no decision, but when it
@@ -27,6 +28,8 @@ pub struct Context {
     pub events: Events,
     /// Gives the addresses.
     pub addresses: Addresses,
+    /// Lets pods be replaced, a few at a time.
+    pub rollouts: Rollouts,
     /// Why Services are left to Kube-OVN, if they are.
     pub lb_svc: watch::Receiver<Option<String>>,
     /// By the Service's UID.
@@ -50,7 +53,8 @@ impl Context {
         addresses: Addresses,
         lb_svc: watch::Receiver<Option<String>>,
     ) -> Self {
-        Self { options, caches, writer, events, addresses, lb_svc, memory: Mutex::default() }
+        let rollouts = Rollouts::new(options.max_restarts);
+        Self { options, caches, writer, events, addresses, rollouts, lb_svc, memory: Mutex::default() }
     }
 
     /// Since when no gateway pod of `service` has served its addresses, as far as this process has seen; `None`: one does, as
@@ -81,6 +85,7 @@ impl Context {
     pub fn forget(&self, service: &Service) {
         let uid = uid(service);
         self.memory().remove(&uid);
+        self.rollouts.ended(&uid);
         self.events.forget(&uid);
     }
 

@@ -14,6 +14,7 @@ mod finalizer;
 mod reconcile;
 mod related;
 mod resolve;
+mod rollouts;
 mod run;
 mod status;
 pub mod writer;
@@ -39,6 +40,8 @@ pub struct Options {
     pub kube_ovn_addresses: KubeOvnMode,
     /// Passes at a time.
     pub concurrency: u16,
+    /// Gateway pods that serve and are replaced at a time.
+    pub max_restarts: u16,
     /// Each Service is looked at at least this often.
     pub resync: Duration,
     /// What gateway pods are like where a Service does not say otherwise.

@@ -33,6 +33,8 @@ const REFUSED: Duration = Duration::from_secs(300);
 const FOREIGN: Duration = Duration::from_secs(10);
 /// While Kube-OVN serves Services itself.
 const LEFT_ALONE: Duration = Duration::from_secs(60);
+/// While as many other pods are being replaced as may be at a time.
+const TURN: Duration = Duration::from_secs(2);
 /// What keeps a pod from serving for this long is worth telling.
 const TROUBLE: Duration = Duration::from_secs(10);
 
@@ -150,7 +152,8 @@ impl Pass<'_> {
                 let vips = resolved.pools.choices(&requested);
                 let file = File { version: File::VERSION, gateway: None, services: Vec::new() };
                 let inputs = self.inputs(provider, &resolved, &vips, &file);
-                self.workload(&inputs, deployment.as_ref()).await?;
+                self.config_map(&inputs).await?;
+                self.deployment(&inputs, deployment.as_ref()).await?;
                 Ok(Action::requeue(again))
             }
             Outcome::Waiting { reason, again } => {
@@ -181,15 +184,25 @@ impl Pass<'_> {
         live: Option<&Deployment>,
         pods: &[Arc<Pod>],
     ) -> Result<Action, Halt> {
-        self.workload(inputs, live).await?;
-        self.over(&[EventReason::Refused, EventReason::ForeignObject, EventReason::ApplyFailed]);
-        self.annotate(inputs, by, pods).await?;
         let addresses = ips(inputs.vips);
         let judged: Vec<GatewayPod> = pods.iter().map(|pod| GatewayPod::of(pod, inputs.provider)).collect();
+        let waits = !self.may_replace(inputs, live, &judged)?;
+        if waits && !judged.iter().any(|pod| pod.serves(&addresses)) {
+            // The pod that serves has another address: it must not read a file with these.
+            return Ok(Action::requeue(TURN));
+        }
+        // Before the Deployment, so that the file is there before the pod that reads it.
+        self.config_map(inputs).await?;
+        if !waits {
+            self.deployment(inputs, live).await?;
+        }
+        self.over(&[EventReason::Refused, EventReason::ForeignObject, EventReason::ApplyFailed]);
+        self.annotate(inputs, by, pods).await?;
         let (again, unserved) = self.publish(&addresses, &judged).await?;
         let carried: Vec<IpAddr> = pods.iter().flat_map(|pod| carried(pod)).collect();
         self.context.addresses.release_others(self.service, &addresses, &carried).await?;
         let again = match unserved {
+            _ if waits => again.min(TURN),
             None => again,
             Some(unserved) if unserved < TROUBLE => again.min(TROUBLE - unserved),
             Some(unserved) => {
@@ -201,15 +214,18 @@ impl Pass<'_> {
         Ok(Action::requeue(again))
     }
 
-    /// The ConfigMap before the Deployment, so that the file is there before the pod that reads it.
-    async fn workload(&self, inputs: &Inputs<'_>, live: Option<&Deployment>) -> Result<(), Halt> {
-        let (writer, caches) = (&self.context.writer, &self.context.caches);
-        let config_map = desired::config_map(inputs)?;
-        let deployment = desired::deployment(inputs)?;
-        if children::ensure(writer, &caches.config_maps, self.service, &config_map).await? == Child::Foreign {
-            return Err(Halt::Foreign("ConfigMap"));
+    async fn config_map(&self, inputs: &Inputs<'_>) -> Result<(), Halt> {
+        let (writer, store) = (&self.context.writer, &self.context.caches.config_maps);
+        match children::ensure(writer, store, self.service, &desired::config_map(inputs)?).await? {
+            Child::Foreign => Err(Halt::Foreign("ConfigMap")),
+            Child::InOrder | Child::Written | Child::Dying => Ok(()),
         }
-        match children::ensure(writer, &caches.deployments, self.service, &deployment).await? {
+    }
+
+    async fn deployment(&self, inputs: &Inputs<'_>, live: Option<&Deployment>) -> Result<(), Halt> {
+        let (writer, store) = (&self.context.writer, &self.context.caches.deployments);
+        let deployment = desired::deployment(inputs)?;
+        match children::ensure(writer, store, self.service, &deployment).await? {
             Child::Foreign => return Err(Halt::Foreign("Deployment")),
             Child::Written => {
                 let replicas = live.and_then(|live| live.spec.as_ref()?.replicas).unwrap_or(1);
@@ -225,6 +241,28 @@ impl Pass<'_> {
             Child::InOrder | Child::Dying => {}
         }
         Ok(())
+    }
+
+    /// Whether the Deployment may be brought in line now, although that replaces a pod that serves.
+    fn may_replace(
+        &self,
+        inputs: &Inputs<'_>,
+        live: Option<&Deployment>,
+        pods: &[GatewayPod],
+    ) -> Result<bool, Halt> {
+        let uid = self.service.uid().unwrap_or_default();
+        let rollouts = &self.context.rollouts;
+        let Some(live) = live.filter(|live| desired::is_ours(&live.metadata, self.service)) else {
+            return Ok(true);
+        };
+        if !desired::replaces_pod(&desired::deployment(inputs)?, live) {
+            if desired::is_rolled_out(live) {
+                rollouts.ended(&uid);
+            }
+            return Ok(true);
+        }
+        let serves = pods.iter().any(|pod| pod.ready && !pod.terminating);
+        Ok(!serves || rollouts.may_start(&uid, Instant::now()))
     }
 
     /// What only the live pods carry: it changes without a restart, and the change makes the kubelet refresh the gateway's file.
