@@ -3,7 +3,7 @@
 use anyhow::{Context as _, ensure};
 
 use super::time::Time;
-use crate::desired::{self, Defaults};
+use crate::desired::{self, Defaults, Seccomp};
 
 /// Defaults of the gateway pods, which annotations of a Service take the place of; see docs/controller.md.
 #[derive(Debug, clap::Args)]
@@ -33,6 +33,9 @@ pub(super) struct GatewayPods {
     /// Connections that a gateway can track, for each address family
     #[arg(long, env = "SLUICE_GATEWAY_MAX_FLOWS", default_value_t = Defaults::default().max_flows.to_string(), value_name = "NUMBER")]
     gateway_max_flows: String,
+    /// System calls that gateways may make; `unconfined` for runtimes whose own profile refuses `bpf` in spite of the capability BPF
+    #[arg(long, env = "SLUICE_GATEWAY_SECCOMP", value_enum, default_value_t, value_name = "PROFILE")]
+    gateway_seccomp: Seccomp,
 }
 
 impl GatewayPods {
@@ -57,6 +60,7 @@ impl GatewayPods {
             unreachable_seconds: u32::try_from(unreachable.as_secs())
                 .context("--gateway-unreachable-after")?,
             max_flows: desired::max_flows(&self.gateway_max_flows).context("--gateway-max-flows")?,
+            seccomp: self.gateway_seccomp,
         })
     }
 }

@@ -122,12 +122,14 @@ fn container_trouble(container: &ContainerStatus, pod: &str, namespace: &str) ->
     let trouble = match reason {
         "ImagePullBackOff" | "ImageInspectError" | "RegistryUnavailable" | "SignatureValidationFailed" => {
             format!(
-                "cannot get the image {image}{because}: check the controller's --image, and that the node can pull it"
+                "cannot get the image {image}{because}: check the controller's --gateway-image, and that the node can pull it"
             )
         }
-        "InvalidImageName" => format!("has the image {image}{because}: correct the controller's --image"),
+        "InvalidImageName" => {
+            format!("has the image {image}{because}: correct the controller's --gateway-image")
+        }
         "ErrImageNeverPull" => format!(
-            "needs the image {image} on its node: load it there, or let it be pulled by the controller's --image-pull-policy"
+            "needs the image {image} on its node: load it there, or let it be pulled by the controller's --gateway-image-pull-policy"
         ),
         "CrashLoopBackOff" => {
             let ended = container.last_state.as_ref().and_then(|state| state.terminated.as_ref());
@@ -252,12 +254,12 @@ mod tests {
     fn containers_that_do_not_start() {
         says(
             &sentence(waiting("ImagePullBackOff", "Back-off pulling image: not found")),
-            &["cannot get the image sluice:9: Back-off pulling image: not found: check", "--image"],
+            &["cannot get the image sluice:9: Back-off pulling image: not found: check", "--gateway-image"],
         );
         says(&sentence(waiting("InvalidImageName", "")), &["has the image sluice:9: correct"]);
         says(
             &sentence(waiting("ErrImageNeverPull", "")),
-            &["needs the image sluice:9", "--image-pull-policy"],
+            &["needs the image sluice:9", "--gateway-image-pull-policy"],
         );
         says(
             &sentence(waiting("CreateContainerError", "no such mount")),

@@ -30,7 +30,7 @@ pub use deployment::{deployment, is_rolled_out, replaces_pod};
 pub use in_order::in_order;
 pub use metadata::{MANAGED_BY, is_ours, is_pod_of, name, pods_of};
 pub use parse::{NotASetting, max_flows, node_selector, resources, tolerations};
-pub use settings::{Defaults, Settings, settings};
+pub use settings::{Defaults, Seccomp, Settings, settings};
 
 use crate::api::{Provider, Subnet};
 use crate::ipam::Choice;

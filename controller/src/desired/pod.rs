@@ -57,7 +57,7 @@ fn spec(inputs: &Inputs<'_>) -> Result<PodSpec, Refusal> {
         termination_grace_period_seconds: Some(GRACE_SECONDS),
         security_context: Some(PodSecurityContext {
             seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
+                type_: settings.seccomp.as_str().to_owned(),
                 ..SeccompProfile::default()
             }),
             ..PodSecurityContext::default()

@@ -28,6 +28,29 @@ pub struct Settings {
     pub unreachable_seconds: u32,
     /// Connections that can be tracked, for each address family.
     pub max_flows: u32,
+    /// Which system calls the gateway may make.
+    pub seccomp: Seccomp,
+}
+
+/// Seccomp profile of gateway pods.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Seccomp {
+    /// The container runtime's own, which allows `bpf` to a container with the capability BPF. Older runtimes do not: containerd before
+    /// 1.7 (1.6 has it in its later releases), Docker before 23, some CRI-O.
+    #[default]
+    RuntimeDefault,
+    /// None.
+    Unconfined,
+}
+
+impl Seccomp {
+    /// As pods write it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::RuntimeDefault => "RuntimeDefault",
+            Self::Unconfined => "Unconfined",
+        }
+    }
 }
 
 /// The settings of Services without annotations, from the controller's flags.
@@ -44,6 +67,7 @@ impl Default for Settings {
             priority_class: None,
             unreachable_seconds: 5,
             max_flows: DEFAULT_MAX_FLOWS,
+            seccomp: Seccomp::default(),
         }
     }
 }

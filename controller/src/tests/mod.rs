@@ -1,6 +1,8 @@
 //! From manifests to gateway files: the seed's example as it is, and each thing that can be wrong with it.
 
+mod desired;
 mod refusals;
+mod settings;
 
 use std::net::IpAddr;
 
