@@ -29,6 +29,8 @@ pub struct NetworkAttachmentDefinitionSpec {
 pub struct NetworkConfig {
     /// The plugin that makes the interface, such as `macvlan`; `None` where a file on the node says it.
     pub plugin: Option<String>,
+    /// The plugin that gives the interface's addresses, such as `static` or `kube-ovn`; `None` where nothing gives any.
+    pub ipam: Option<String>,
     /// Whether the text has `//` comments, which are no JSON: the CNI runtime refuses them.
     pub has_comments: bool,
 }
@@ -58,12 +60,18 @@ impl NetworkAttachmentDefinition {
         struct Config {
             #[serde(rename = "type")]
             plugin: Option<String>,
+            ipam: Option<Ipam>,
             #[serde(default)]
             plugins: Vec<Config>,
         }
+        #[derive(Deserialize)]
+        struct Ipam {
+            #[serde(rename = "type")]
+            plugin: Option<String>,
+        }
         let text = self.spec.config.as_str();
         if text.trim().is_empty() {
-            return Ok(NetworkConfig { plugin: None, has_comments: false });
+            return Ok(NetworkConfig { plugin: None, ipam: None, has_comments: false });
         }
         let parse = |text: &str| serde_json::from_str::<Config>(text);
         let (config, has_comments) = match parse(text) {
@@ -74,8 +82,14 @@ impl NetworkAttachmentDefinition {
                 (config.map_err(|_| fault)?, true)
             }
         };
-        let plugin = config.plugin.or_else(|| config.plugins.into_iter().next()?.plugin);
-        Ok(NetworkConfig { plugin, has_comments })
+        // Of a chain the first makes the interface.
+        let Config { plugin, ipam, plugins } = config;
+        let first = plugins.into_iter().next();
+        let (plugin, ipam) = match first {
+            Some(first) => (plugin.or(first.plugin), ipam.or(first.ipam)),
+            None => (plugin, ipam),
+        };
+        Ok(NetworkConfig { plugin, ipam: ipam.and_then(|ipam| ipam.plugin), has_comments })
     }
 }
 
@@ -144,20 +158,25 @@ mod tests {
 
     #[test]
     fn plain_configurations() {
-        let expected = |plugin: Option<&str>, has_comments| NetworkConfig {
+        let expected = |plugin: Option<&str>, ipam: Option<&str>| NetworkConfig {
             plugin: plugin.map(str::to_owned),
-            has_comments,
+            ipam: ipam.map(str::to_owned),
+            has_comments: false,
         };
-        assert_eq!(network("").unwrap(), expected(None, false));
+        assert_eq!(network("").unwrap(), expected(None, None));
         assert_eq!(
             network(r#"{"type": "macvlan", "ipam": {"type": "static"}}"#).unwrap(),
-            expected(Some("macvlan"), false)
+            expected(Some("macvlan"), Some("static"))
         );
         assert_eq!(
-            network(r#"{"plugins": [{"type": "macvlan"}, {"type": "tuning"}]}"#).unwrap(),
-            expected(Some("macvlan"), false)
+            network(
+                r#"{"plugins": [{"type": "macvlan", "ipam": {"type": "kube-ovn"}}, {"type": "tuning"}]}"#
+            )
+            .unwrap(),
+            expected(Some("macvlan"), Some("kube-ovn"))
         );
-        assert_eq!(network(r#"{"type": "a//b", "x": "\"//"}"#).unwrap(), expected(Some("a//b"), false));
+        assert_eq!(network(r#"{"type": "macvlan", "ipam": {}}"#).unwrap(), expected(Some("macvlan"), None));
+        assert_eq!(network(r#"{"type": "a//b", "x": "\"//"}"#).unwrap(), expected(Some("a//b"), None));
         assert!(network("{").is_err());
         assert!(network("macvlan").is_err());
     }
@@ -168,7 +187,7 @@ mod tests {
             let network = network(text).unwrap_or_else(|error| panic!("{error}: {text}"));
             assert_eq!(
                 network,
-                NetworkConfig { plugin: Some("macvlan".to_owned()), has_comments: true },
+                NetworkConfig { plugin: Some("macvlan".to_owned()), ipam: None, has_comments: true },
                 "{text}"
             );
         };

@@ -4,7 +4,7 @@
 //! many Services at once fight for the same lowest address. The book lies over the cache: what is being taken, what exists for certain, and
 //! what was freed, each until the cache shows it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,10 +21,13 @@ const DOUBT: Duration = Duration::from_secs(10);
 /// believed in that the cache does not show.
 const REMEMBERED: Duration = Duration::from_secs(60);
 
-/// Reservations beyond the cache, by name.
+/// Reservations beyond the cache.
 #[derive(Debug, Default)]
 pub struct Book {
+    /// By name.
     entries: BTreeMap<String, Entry>,
+    /// UIDs of reservations that were deleted, and when.
+    freed: BTreeMap<String, Instant>,
 }
 
 #[derive(Debug)]
@@ -42,8 +45,6 @@ enum State {
     Exists,
     /// The API server has said that it exists for another Service than the one that looked.
     Seen,
-    /// It was deleted.
-    Freed,
 }
 
 /// What addresses are wanted for.
@@ -110,6 +111,18 @@ impl Book {
         Ok(Plan { vips, create })
     }
 
+    /// `listed` is all that there is; `cached` is what the cache showed before it was read.
+    pub fn load(&mut self, cached: &[Arc<IPReservation>], listed: Vec<IPReservation>, now: Instant) {
+        let mut gone: BTreeSet<&str> = cached.iter().map(|shown| uid(shown)).collect();
+        for listed in &listed {
+            gone.remove(uid(listed));
+        }
+        self.freed.extend(gone.into_iter().map(|uid| (uid.to_owned(), now)));
+        for reservation in listed {
+            self.exists(reservation, now);
+        }
+    }
+
     /// `reservation` was read or written for the Service that holds it.
     pub fn exists(&mut self, reservation: IPReservation, now: Instant) {
         self.set(Arc::new(reservation), State::Exists, now);
@@ -126,8 +139,9 @@ impl Book {
     }
 
     /// `reservation` was deleted.
-    pub fn freed(&mut self, reservation: Arc<IPReservation>, now: Instant) {
-        self.set(reservation, State::Freed, now);
+    pub fn freed(&mut self, reservation: &IPReservation, now: Instant) {
+        self.absent(name_of(reservation));
+        self.freed.insert(uid(reservation).to_owned(), now);
     }
 
     /// What the Service with this UID holds.
@@ -152,31 +166,31 @@ impl Book {
         own.filter(|(_, entry)| old(entry)).map(|(name, _)| name.clone()).collect()
     }
 
+    /// Every address that is not given to others.
+    #[cfg(test)]
+    pub fn possibly_taken(&self, cached: &[Arc<IPReservation>]) -> BTreeSet<IpAddr> {
+        self.merged(cached).map(|(found, _)| found.spec.address).collect()
+    }
+
     fn set(&mut self, reservation: Arc<IPReservation>, state: State, since: Instant) {
-        let name = reservation.metadata.name.clone().unwrap_or_default();
-        self.entries.insert(name, Entry { reservation, state, since });
+        self.entries.insert(name_of(&reservation).to_owned(), Entry { reservation, state, since });
     }
 
     /// Forgets what the cache knows itself.
     fn prune(&mut self, cached: &[Arc<IPReservation>], now: Instant) {
-        let mut freed_and_shown = Vec::new();
+        let mut still_shown = BTreeSet::new();
         for shown in cached {
-            let name = shown.metadata.name.as_deref().unwrap_or_default();
-            let Some(entry) = self.entries.get(name) else { continue };
-            let same = entry.reservation.metadata.uid == shown.metadata.uid;
-            match entry.state {
-                State::Exists | State::Seen if same => self.absent(name),
-                State::Freed if same => freed_and_shown.push(name),
-                _ => {}
+            if self.freed.contains_key(uid(shown)) {
+                still_shown.insert(uid(shown));
+            }
+            let Some(entry) = self.entries.get(name_of(shown)) else { continue };
+            if entry.state != State::Claimed && uid(&entry.reservation) == uid(shown) {
+                self.absent(name_of(shown));
             }
         }
-        self.entries.retain(|name, entry| match entry.state {
-            State::Claimed | State::Exists => true,
-            State::Seen => now.duration_since(entry.since) < REMEMBERED,
-            State::Freed => {
-                now.duration_since(entry.since) < REMEMBERED || freed_and_shown.contains(&name.as_str())
-            }
-        });
+        let is_recent = |since: Instant| now.duration_since(since) < REMEMBERED;
+        self.entries.retain(|_, entry| entry.state != State::Seen || is_recent(entry.since));
+        self.freed.retain(|uid, since| is_recent(*since) || still_shown.contains(uid.as_str()));
     }
 
     fn of<'a>(
@@ -192,19 +206,20 @@ impl Book {
         &'a self,
         cached: &'a [Arc<IPReservation>],
     ) -> impl Iterator<Item = (&'a Arc<IPReservation>, State)> {
-        let visible = |shown: &&Arc<IPReservation>| {
-            let entry = self.entries.get(shown.metadata.name.as_deref().unwrap_or_default());
-            entry.is_none_or(|entry| {
-                entry.state == State::Freed && entry.reservation.metadata.uid != shown.metadata.uid
-            })
+        let is_visible = |shown: &&Arc<IPReservation>| {
+            !self.freed.contains_key(uid(shown)) && !self.entries.contains_key(name_of(shown))
         };
-        let written = self.entries.values().filter(|entry| entry.state != State::Freed);
-        cached
-            .iter()
-            .filter(visible)
-            .map(|shown| (shown, State::Exists))
-            .chain(written.map(|entry| (&entry.reservation, entry.state)))
+        let written = self.entries.values().map(|entry| (&entry.reservation, entry.state));
+        cached.iter().filter(is_visible).map(|shown| (shown, State::Exists)).chain(written)
     }
+}
+
+fn name_of(reservation: &IPReservation) -> &str {
+    reservation.metadata.name.as_deref().unwrap_or_default()
+}
+
+fn uid(reservation: &IPReservation) -> &str {
+    reservation.metadata.uid.as_deref().unwrap_or_default()
 }
 
 /// The addresses that the Service's status shows.

@@ -1,6 +1,8 @@
 //! The addresses of Services: three backends behind one interface.
 
 mod own;
+#[cfg(test)]
+mod tests;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -161,10 +163,9 @@ impl Addresses {
     /// Reads, once, what exists. The cache may be older than what a leader before us has written.
     async fn load(&self) -> Result<(), WriteError> {
         let load = async || {
-            let now = Instant::now();
-            for reservation in self.read_all().await? {
-                self.book().exists(reservation, now);
-            }
+            let cached = self.reservations.state();
+            let listed = self.read_all().await?;
+            self.book().load(&cached, listed, Instant::now());
             Ok(())
         };
         self.loaded.get_or_try_init(load).await.copied()

@@ -95,9 +95,15 @@ impl Addresses {
         for reservation in created {
             self.free(reservation, holder).await?;
         }
+        if !request.pods.is_empty() || !ingress(request.service).is_empty() {
+            return Ok(());
+        }
+        let possible = self.book().possibly_held(&self.reservations.state(), &holder.uid);
+        for unanswered in possible.iter().filter(|reservation| reservation.metadata.uid.is_none()) {
+            self.read(unanswered.metadata.name.as_deref().unwrap_or_default(), holder).await?;
+        }
         let held = self.held(&holder.uid);
-        let in_use = !request.pods.is_empty() || !ingress(request.service).is_empty();
-        if !in_use && is_partial(held.iter().map(|held| held.spec.address), request.families) {
+        if is_partial(held.iter().map(|held| held.spec.address), request.families) {
             for reservation in &held {
                 self.free(reservation, holder).await?;
             }
@@ -129,7 +135,7 @@ impl Addresses {
         let uid = found.metadata.uid.as_deref().unwrap_or_default();
         match self.writer.delete_at_once(&self.api(), name, uid).await {
             // A conflict: ours is gone, and another has the name.
-            Ok(()) | Err(WriteError::Conflict(_)) => self.book().freed(found, Instant::now()),
+            Ok(()) | Err(WriteError::Conflict(_)) => self.book().freed(&found, Instant::now()),
             Err(error) => return Err(error),
         }
         Ok(())
