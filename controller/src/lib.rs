@@ -13,6 +13,7 @@
 pub mod admin;
 pub mod api;
 pub mod cli;
+pub mod crds;
 pub mod decide;
 pub mod desired;
 pub mod events;
@@ -21,6 +22,8 @@ pub mod gateway_file;
 pub mod ipam;
 pub mod lease;
 pub mod operator;
+pub mod policy;
+pub mod rbac;
 mod refusal;
 pub mod render;
 pub mod select;

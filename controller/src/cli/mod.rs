@@ -1,8 +1,10 @@
 //! The commands, one file each.
 
+mod crds;
 mod documents;
 mod election;
 mod gateway_pods;
+mod rbac;
 mod render;
 mod run;
 mod time;
@@ -19,6 +21,8 @@ pub struct Cli {
 enum Command {
     Run(Box<run::Run>),
     Render(render::Render),
+    Crds(crds::Crds),
+    Rbac(rbac::Rbac),
 }
 
 impl Cli {
@@ -30,6 +34,8 @@ impl Cli {
         match self.command {
             Command::Run(run) => run.run(),
             Command::Render(render) => render.run(),
+            Command::Crds(crds) => crds.run(),
+            Command::Rbac(rbac) => rbac.run(),
         }
     }
 }
