@@ -224,7 +224,7 @@ fn process(
 ) -> (watch::Sender<Option<Instant>>, Addresses) {
     let (lease, gate) = Gate::new();
     lease.send_replace(Some(Instant::now() + Duration::from_secs(3600)));
-    let writer = Writer::new(server.client(), gate);
+    let writer = Writer::new(server.client(), gate, crate::admin::Metrics::default());
     (lease, Addresses::new(writer, cache.as_reader(), None, KubeOvnMode::Auto))
 }
 
