@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::convert::Infallible;
 use std::future::Future;
+use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -66,8 +67,11 @@ impl Operator {
         end: impl Future<Output = ()>,
     ) -> anyhow::Result<()> {
         let ended = Cell::new(false);
-        let end = end.map(|()| ended.set(true));
-        self.caches.synced().await?;
+        let mut end = pin!(end.map(|()| ended.set(true)));
+        tokio::select! {
+            synced = self.caches.synced() => synced?,
+            () = &mut end => return Ok(()),
+        }
         info!(services = caches::all(&self.caches.services).len(), "caches are filled");
         let addresses = Addresses::new(
             writer.clone(),
