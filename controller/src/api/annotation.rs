@@ -31,6 +31,9 @@ pub const MAX_FLOWS: &str = "sluice.io/max-flows";
 /// On Deployment and ConfigMap: hash of what was applied.
 pub const APPLIED: &str = "sluice.io/applied";
 
+/// On a Deployment: hash of the pod template that was applied.
+pub const APPLIED_TEMPLATE: &str = "sluice.io/applied-template";
+
 /// On a live pod: hash of the gateway's file.
 pub const CONFIG_HASH: &str = "sluice.io/config-hash";
 

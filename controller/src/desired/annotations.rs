@@ -25,7 +25,11 @@ pub fn pod_annotations(inputs: &Inputs<'_>, by: AddressesBy) -> Result<BTreeMap<
     let mut annotations = BTreeMap::new();
     if by == AddressesBy::Us {
         let key = |name| annotation::of_provider(inputs.provider, name);
-        annotations.insert(key("ip_address"), addresses(inputs.vips));
+        // Where the template has the addresses, a pod is born with them and dies with them: one that still has others is not told that it
+        // had these.
+        if !inputs.template_addresses {
+            annotations.insert(key("ip_address"), addresses(inputs.vips));
+        }
         annotations.insert(key("cidr"), joined(inputs.vips, |vip| Some(vip.address.trunc().to_string())));
         annotations.insert(key("gateway"), joined(inputs.vips, |vip| Some(vip.gateway?.to_string())));
         annotations.insert(key("allocated"), "true".to_owned());

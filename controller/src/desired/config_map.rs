@@ -21,7 +21,7 @@ pub fn config_map(inputs: &Inputs<'_>) -> Result<ConfigMap, Refusal> {
         data: Some(BTreeMap::from([(KEY.to_owned(), text(inputs)?)])),
         ..ConfigMap::default()
     };
-    map.metadata.annotations = Some(metadata::applied(inputs.service, &map)?);
+    metadata::mark_applied(inputs.service, &mut map)?;
     Ok(map)
 }
 

@@ -5,6 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use super::{Inputs, in_order, metadata, pod};
 use crate::Refusal;
+use crate::api::annotation;
 
 /// The Deployment of the Service.
 ///
@@ -35,14 +36,21 @@ pub fn deployment(inputs: &Inputs<'_>) -> Result<Deployment, Refusal> {
         }),
         ..Deployment::default()
     };
-    deployment.metadata.annotations = Some(metadata::applied(service, &deployment)?);
+    let template = deployment.spec.as_ref().map(|spec| &spec.template);
+    let template = metadata::hash_of(service, &template)?;
+    let annotations = deployment.metadata.annotations.get_or_insert_default();
+    annotations.insert(annotation::APPLIED_TEMPLATE.to_owned(), template);
+    metadata::mark_applied(service, &mut deployment)?;
     Ok(deployment)
 }
 
-/// Whether to apply `wanted` makes a new pod of `live`: the template differs.
+/// Whether to apply `wanted` makes a new pod of `live`: a field of the template differs, or one is no longer wanted.
 pub fn replaces_pod(wanted: &Deployment, live: &Deployment) -> bool {
+    let hash = |deployment: &Deployment| {
+        deployment.metadata.annotations.as_ref()?.get(annotation::APPLIED_TEMPLATE).cloned()
+    };
     let template = |deployment: &Deployment| deployment.spec.as_ref().map(|spec| spec.template.clone());
-    !in_order(&template(wanted), &template(live))
+    hash(wanted) != hash(live) || !in_order(&template(wanted), &template(live))
 }
 
 /// Whether the pod of `deployment` is of its present template, and available.

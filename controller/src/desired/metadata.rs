@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{Pod, Service};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Resource;
 use serde::Serialize;
 
 use super::hash;
@@ -83,20 +84,21 @@ pub(super) fn labels(service: &Service) -> BTreeMap<String, String> {
     labels
 }
 
-/// The annotation with the hash of `child`, which has none yet.
-pub(super) fn applied<K: Serialize>(
-    service: &Service,
-    child: &K,
-) -> Result<BTreeMap<String, String>, Refusal> {
-    let text = serde_json::to_vec(child).map_err(|fault| {
-        Refusal::new(
-            &describe_service(service),
-            "spec",
-            format!("its objects cannot be written as JSON: {fault}"),
-            "report it",
-        )
+/// Gives `child` the annotation with the hash of all the rest of it.
+pub(super) fn mark_applied<K: Serialize + Resource>(service: &Service, child: &mut K) -> Result<(), Refusal> {
+    let hash = hash_of(service, child)?;
+    let annotations = child.meta_mut().annotations.get_or_insert_default();
+    annotations.insert(annotation::APPLIED.to_owned(), hash);
+    Ok(())
+}
+
+/// The hash of a part of an object for `service`.
+pub(super) fn hash_of<T: Serialize>(service: &Service, part: &T) -> Result<String, Refusal> {
+    let text = serde_json::to_vec(part).map_err(|fault| {
+        let fault = format!("its objects cannot be written as JSON: {fault}");
+        Refusal::new(&describe_service(service), "spec", fault, "report it")
     })?;
-    Ok(BTreeMap::from([(annotation::APPLIED.to_owned(), hash::of_content(&text))]))
+    Ok(hash::of_content(&text))
 }
 
 fn service_name(service: &Service) -> &str {

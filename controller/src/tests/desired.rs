@@ -15,7 +15,7 @@ use crate::Refusal;
 use crate::api::{Provider, Subnet};
 use crate::desired::{
     AddressesBy, Defaults, Inputs, Settings, config_map, deployment, in_order, is_ours, is_pod_of, name,
-    pod_annotations, pods_of, settings,
+    pod_annotations, pods_of, replaces_pod, settings,
 };
 use crate::families::{cluster_ips, served};
 use crate::gateway_file::gateway_file;
@@ -254,6 +254,9 @@ fn both_families_in_annotations_ipv4_first() {
     };
     assert_eq!(template(true).as_deref(), Some("172.18.0.18,fd00:18::2"));
     assert_eq!(template(false), None);
+    // A pod that waits for its end, since another address came, must not look as if it had that one.
+    let live = pod_annotations(&made.inputs(true), AddressesBy::Us).unwrap();
+    assert!(!live.contains_key(&format!("{PROVIDER}.kubernetes.io/ip_address")), "{live:?}");
 }
 
 #[test]
@@ -366,6 +369,23 @@ fn is_in_order(wanted: &Value, live: &Value) -> bool {
     in_order(&read(wanted), &read(live))
 }
 
+fn replaces(wanted: &Value, live: &Value) -> bool {
+    let read = |value: &Value| serde_json::from_value::<Deployment>(value.clone()).unwrap();
+    replaces_pod(&read(wanted), &read(live))
+}
+
+#[test]
+fn what_makes_another_pod() {
+    let wanted = deployment_of(&Documents::new());
+    let mut live = stored(&wanted);
+    assert!(!replaces(&wanted, &live));
+    live["spec"]["replicas"] = 2.into();
+    live["metadata"]["labels"]["service"] = "x".into();
+    assert!(!replaces(&wanted, &live) && !is_in_order(&wanted, &live));
+    live["spec"]["template"]["spec"]["containers"][0]["image"] = "x".into();
+    assert!(replaces(&wanted, &live), "somebody's edit, undone");
+}
+
 #[test]
 fn what_others_add_is_no_reason_to_write() {
     let wanted = deployment_of(&Documents::new());
@@ -442,5 +462,6 @@ fn the_hash_finds_what_is_no_longer_wanted() {
     let before = deployment_of(&documents);
     let wanted = deployment_of(&Documents::new());
     assert!(!is_in_order(&wanted, &stored(&before)), "a field fewer");
+    assert!(replaces(&wanted, &stored(&before)), "a field of the template fewer");
     assert_eq!(wanted, deployment_of(&Documents::new()), "the same again");
 }
