@@ -4,9 +4,11 @@ pub mod book;
 mod choose;
 pub mod name;
 mod pool;
+mod usage;
 
 pub use choose::{Choice, Had, choose, requested};
 pub use pool::{Pool, Pools};
+pub use usage::usage;
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;

@@ -1,5 +1,6 @@
 //! A Subnet's addresses of one family.
 
+use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 
@@ -156,20 +157,50 @@ impl Pool {
 
     /// The lowest address that is neither excluded nor the gateway nor `taken`. The work grows with these, not with the prefix.
     pub fn lowest_free(&self, taken: &Taken) -> Option<IpAddr> {
+        self.free(taken.keys()).next().map(|range| self.address(*range.start()))
+    }
+
+    /// The ranges of addresses that are neither excluded nor the gateway nor `taken`, from low to high.
+    pub(super) fn free<'a>(
+        &'a self,
+        taken: impl Iterator<Item = &'a IpAddr>,
+    ) -> impl Iterator<Item = RangeInclusive<u128>> {
         let (first, last) = self.hosts().into_inner();
-        let taken = taken.keys().chain(&self.gateway).filter(|address| self.net.contains(*address));
+        let taken = taken.chain(&self.gateway).filter(|address| self.net.contains(*address));
         let mut blocked: Vec<RangeInclusive<u128>> =
             taken.map(|address| bits(*address)..=bits(*address)).collect();
         blocked.extend(self.excluded.iter().cloned());
         blocked.sort_by_key(|range| *range.start());
-        let mut candidate = first;
-        for range in blocked {
-            if candidate < *range.start() {
-                break;
+        let mut blocked = blocked.into_iter();
+        // `None`: nothing can follow.
+        let mut candidate = Some(first);
+        std::iter::from_fn(move || {
+            loop {
+                let from = candidate.filter(|from| *from <= last)?;
+                let Some(range) = blocked.next() else {
+                    candidate = None;
+                    return Some(from..=last);
+                };
+                candidate = range.end().checked_add(1).map(|after| after.max(from));
+                if from < *range.start() {
+                    return Some(from..=last.min(range.start() - 1));
+                }
             }
-            candidate = candidate.max(range.end().checked_add(1)?);
+        })
+    }
+
+    /// The ranges that `addresses` form in the prefix, from low to high; neighbours are one range.
+    pub(super) fn ranges(&self, addresses: &[IpAddr]) -> Vec<RangeInclusive<u128>> {
+        let inside = addresses.iter().filter(|address| self.net.contains(*address));
+        let sorted: BTreeSet<u128> = inside.map(|address| bits(*address)).collect();
+        let mut ranges: Vec<RangeInclusive<u128>> = Vec::new();
+        for address in sorted {
+            match ranges.last_mut() {
+                Some(range) if address - range.end() == 1 => *range = *range.start()..=address,
+                _ => ranges.push(address..=address),
+            }
         }
-        (candidate <= last).then(|| self.address(candidate))
+        ranges
     }
 
     /// The addresses that a host can have. Prefixes of one or two addresses have neither a network nor a broadcast address
@@ -184,7 +215,7 @@ impl Pool {
     }
 
     /// The address of this pool's family with the value `bits`.
-    fn address(&self, bits: u128) -> IpAddr {
+    pub(super) fn address(&self, bits: u128) -> IpAddr {
         match self.net {
             // A value of an IPv4 pool lies within its prefix, that is within 32 bits.
             IpNet::V4(_) => std::net::Ipv4Addr::from_bits(bits as u32).into(),
