@@ -33,13 +33,15 @@ pub enum EventReason {
     InternalTrafficPolicyLocal,
     /// The network's configuration is not JSON, and Multus will refuse it.
     CommentInNetwork,
+    /// An annotation has Sluice's prefix, and Sluice does not know it.
+    UnknownAnnotation,
     /// The API server, or an admission webhook, refused an object.
     ApplyFailed,
 }
 
 impl EventReason {
     /// Every reason.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::AddressGiven,
         Self::Served,
         Self::Withdrawn,
@@ -54,6 +56,7 @@ impl EventReason {
         Self::ExternalTrafficPolicyIgnored,
         Self::InternalTrafficPolicyLocal,
         Self::CommentInNetwork,
+        Self::UnknownAnnotation,
         Self::ApplyFailed,
     ];
 
@@ -74,6 +77,7 @@ impl EventReason {
             Self::ExternalTrafficPolicyIgnored => "ExternalTrafficPolicyIgnored",
             Self::InternalTrafficPolicyLocal => "InternalTrafficPolicyLocal",
             Self::CommentInNetwork => "CommentInNetwork",
+            Self::UnknownAnnotation => "UnknownAnnotation",
             Self::ApplyFailed => "ApplyFailed",
         }
     }

@@ -8,7 +8,7 @@ use sluice_gateway::config::limits::DEFAULT_MAX_FLOWS;
 use sluice_gateway::config::{self, Protocol, file};
 
 use crate::Refusal;
-use crate::api::{describe_service, namespaced_name};
+use crate::api::{annotation, describe_service, namespaced_name};
 use crate::ipam::{Choice, Family};
 
 /// The file that serves `service` on `vips`, one of each family that it is served on, by its ClusterIPs.
@@ -86,18 +86,13 @@ fn write_port(object: &str, index: usize, port: &ServicePort) -> Result<file::Po
 /// The ranges of the families that are served, as kube-proxy reads them: bits beyond the prefix length do not count, and
 /// where a range of one family is given, nobody else of that or the other family may connect.
 fn source_ranges(service: &Service, object: &str, vips: &[Choice]) -> Result<Vec<String>, Refusal> {
-    let texts = service
-        .spec
-        .as_ref()
-        .and_then(|spec| spec.load_balancer_source_ranges.as_deref())
-        .unwrap_or_default();
+    let (field, texts) = written_ranges(service);
     let mut ranges: Vec<IpNet> = Vec::new();
     for (index, text) in texts.iter().enumerate() {
-        let range: IpNet = text.trim().parse().map_err(|_| {
-            let field = format!("spec.loadBalancerSourceRanges[{index}]");
+        let range: IpNet = text.parse().map_err(|_| {
             Refusal::new(
                 object,
-                field,
+                format!("{field}[{index}]"),
                 format!("`{text}` is not a network"),
                 "write a network such as 203.0.113.0/24",
             )
@@ -109,12 +104,19 @@ fn source_ranges(service: &Service, object: &str, vips: &[Choice]) -> Result<Vec
     // An empty list means everybody: it must not come from a list that meant nobody.
     if ranges.is_empty() && !texts.is_empty() {
         let fault = format!("no network of a family that is served among {}", texts.join(", "));
-        return Err(Refusal::new(
-            object,
-            "spec.loadBalancerSourceRanges",
-            fault,
-            "add one, or remove the field to let everybody in",
-        ));
+        return Err(Refusal::new(object, field, fault, "add one, or remove the field to let everybody in"));
     }
     Ok(ranges.iter().map(IpNet::to_string).collect())
+}
+
+/// The field that says who may connect, and what it says: the annotation is what there was before the field, and counts where that is empty.
+fn written_ranges(service: &Service) -> (String, Vec<&str>) {
+    let spec = service.spec.as_ref().and_then(|spec| spec.load_balancer_source_ranges.as_deref());
+    let texts: Vec<&str> = spec.unwrap_or_default().iter().map(|text| text.trim()).collect();
+    if !texts.is_empty() {
+        return ("spec.loadBalancerSourceRanges".to_owned(), texts);
+    }
+    let key = annotation::SOURCE_RANGES;
+    let parts = annotation::get(service, key).unwrap_or_default().split(',').map(str::trim);
+    (format!("metadata.annotations[{key}]"), parts.filter(|part| !part.is_empty()).collect())
 }

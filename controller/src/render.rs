@@ -1,12 +1,15 @@
 //! From a Service and what is known around it to its gateway's file: the way that `render` and the operator share.
 
+use std::collections::BTreeMap;
 use std::net::IpAddr;
 
 use k8s_openapi::api::core::v1::Service;
 use sluice_gateway::config::file::File;
 
 use crate::Refusal;
-use crate::api::{NetworkAttachmentDefinition, NetworkConfig, Provider, Subnet, describe_service};
+use crate::api::{
+    NetworkAttachmentDefinition, NetworkConfig, Provider, Subnet, annotation, describe_service,
+};
 use crate::desired::{Defaults, settings};
 use crate::events::{EventReason, Warning};
 use crate::families::{cluster_ips, served};
@@ -72,7 +75,24 @@ pub fn warnings(
     if network.has_comments {
         warnings.insert(0, network_warning(attachment));
     }
+    warnings.extend(unknown_annotations(service));
     warnings
+}
+
+/// A misspelt annotation would otherwise silently be a default.
+fn unknown_annotations(service: &Service) -> Option<Warning> {
+    let keys = service.metadata.annotations.iter().flat_map(BTreeMap::keys);
+    let ours = keys.map(String::as_str).filter(|key| key.starts_with(annotation::PREFIX));
+    let unknown: Vec<&str> = ours.filter(|key| !annotation::OF_SERVICES.contains(key)).collect();
+    let message = || {
+        let known = annotation::OF_SERVICES.join(", ");
+        format!(
+            "{}: metadata.annotations[{}]: no annotation of Sluice: it has no effect; Sluice knows {known}",
+            describe_service(service),
+            unknown.join("], [")
+        )
+    };
+    (!unknown.is_empty()).then(|| Warning { reason: EventReason::UnknownAnnotation, message: message() })
 }
 
 fn network_warning(attachment: &NetworkAttachmentDefinition) -> Warning {

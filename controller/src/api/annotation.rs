@@ -28,6 +28,15 @@ pub const RESOURCES: &str = "sluice.io/resources";
 /// On a Service: connections that its gateway can track, for each address family.
 pub const MAX_FLOWS: &str = "sluice.io/max-flows";
 
+/// On a Service: the networks of its clients with commas, from before there was `spec.loadBalancerSourceRanges`.
+pub const SOURCE_RANGES: &str = "service.beta.kubernetes.io/load-balancer-source-ranges";
+
+/// What the annotations of Sluice's own begin with.
+pub const PREFIX: &str = "sluice.io/";
+
+/// Sluice's own annotations of Services.
+pub const OF_SERVICES: [&str; 4] = [NODE_SELECTOR, TOLERATIONS, RESOURCES, MAX_FLOWS];
+
 /// On Deployment and ConfigMap: hash of what was applied.
 pub const APPLIED: &str = "sluice.io/applied";
 

@@ -234,6 +234,44 @@ fn what_full_nat_cannot_honour_is_a_warning() {
 }
 
 #[test]
+fn a_misspelt_annotation_is_a_warning() {
+    let mut documents = Documents::new();
+    documents.attachment["spec"]["config"] = "".into();
+    let annotations = &mut documents.service["metadata"]["annotations"];
+    annotations["sluice.io/max-flows"] = "128".into();
+    annotations["sluice.io/maxflows"] = "256".into();
+    annotations["sluice.io/resource"] = "{}".into();
+    let warnings = documents.render().unwrap().warnings;
+    let [warning] = warnings.as_slice() else { panic!("{warnings:?}") };
+    assert_eq!(warning.reason, EventReason::UnknownAnnotation);
+    assert!(
+        warning
+            .message
+            .contains("metadata.annotations[sluice.io/maxflows], [sluice.io/resource]: no annotation"),
+        "{warning}"
+    );
+    assert_eq!(documents.config().gateway.max_flows, 128);
+}
+
+#[test]
+fn source_ranges_of_the_older_annotation() {
+    let key = "service.beta.kubernetes.io/load-balancer-source-ranges";
+    let mut documents = Documents::new();
+    documents.service["metadata"]["annotations"][key] = "203.0.113.7/24, 10.0.0.0/8,".into();
+    let ranges = |documents: &Documents| documents.config().services.remove(0).source_ranges;
+    assert_eq!(
+        ranges(&documents),
+        ["203.0.113.0/24".parse().unwrap(), "10.0.0.0/8".parse::<ipnet::IpNet>().unwrap()]
+    );
+    documents.service["spec"]["loadBalancerSourceRanges"] = json!(["192.0.2.0/24"]);
+    assert_eq!(ranges(&documents), ["192.0.2.0/24".parse::<ipnet::IpNet>().unwrap()], "the field counts");
+    documents.service["spec"]["loadBalancerSourceRanges"] = json!([]);
+    documents.service["metadata"]["annotations"][key] = "home".into();
+    let refusal = documents.render().unwrap_err();
+    assert_eq!(refusal.field, format!("metadata.annotations[{key}][0]"));
+}
+
+#[test]
 fn whose_a_service_is() {
     let ours = |edit: fn(&mut Value)| {
         let mut documents = Documents::new();
