@@ -12,6 +12,7 @@ use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource};
 use serde::de::DeserializeOwned;
+use tokio::sync::Notify;
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
@@ -40,6 +41,8 @@ pub struct Caches {
     pub subnets: Store<Subnet>,
     /// Sluice's own reservations.
     pub reservations: Store<IPReservation>,
+    /// Told when a Subnet or a reservation has changed.
+    pub counted: Arc<Notify>,
 }
 
 /// Told about what a watch meets.
@@ -57,7 +60,16 @@ pub fn start(
     tasks: &mut JoinSet<()>,
 ) -> Caches {
     let (services, writer) = reflector::store();
-    let mut start = Start { client, namespace, queue, observer, tasks, services: services.clone() };
+    let counted = Arc::new(Notify::new());
+    let mut start = Start {
+        client,
+        namespace,
+        queue,
+        observer,
+        tasks,
+        services: services.clone(),
+        counted: counted.clone(),
+    };
     let ours = watcher::Config::default().labels(&format!("{}={}", MANAGED_BY.0, MANAGED_BY.1));
     start.watch_into(writer, start.scoped(), watcher::Config::default(), related::strip_service);
     Caches {
@@ -68,6 +80,7 @@ pub fn start(
         networks: start.watch(Api::all(client.clone()), watcher::Config::default(), strip),
         subnets: start.watch(Api::all(client.clone()), watcher::Config::default(), strip),
         reservations: start.watch(Api::all(client.clone()), watcher::Config::default(), strip),
+        counted,
     }
 }
 
@@ -110,6 +123,7 @@ struct Start<'a, O> {
     observer: &'a O,
     tasks: &'a mut JoinSet<()>,
     services: Store<Service>,
+    counted: Arc<Notify>,
 }
 
 impl<O: Observer> Start<'_, O> {
@@ -138,7 +152,7 @@ impl<O: Observer> Start<'_, O> {
     ) {
         let kind = K::kind(&()).into_owned();
         let (queue, observer) = (self.queue.clone(), self.observer.clone());
-        let services = self.services.clone();
+        let (services, counted) = (self.services.clone(), self.counted.clone());
         let stream = watcher(api, config).default_backoff().modify(strip).reflect(writer);
         observer.watch(&kind, Some("not everything has been read yet".to_owned()));
         self.tasks.spawn(async move {
@@ -148,6 +162,9 @@ impl<O: Observer> Start<'_, O> {
                     Ok(event) => {
                         if matches!(event, watcher::Event::InitDone | watcher::Event::Apply(_)) {
                             observer.watch(&kind, None);
+                        }
+                        if K::COUNTED {
+                            counted.notify_one();
                         }
                         for service in concerned(&event, &services) {
                             // The receiver is gone at the end of the process only.

@@ -17,6 +17,7 @@ mod resolve;
 mod rollouts;
 mod run;
 mod status;
+mod subnet_status;
 pub mod writer;
 
 use std::time::Duration;

@@ -12,6 +12,9 @@ use crate::api::{IPReservation, NetworkAttachmentDefinition, Provider, Subnet, a
 
 /// An object whose change concerns Services.
 pub trait Changed {
+    /// Whether a Subnet's status depends on it.
+    const COUNTED: bool = false;
+
     /// The Services that have to be looked at, now that the object is as it is, or is gone.
     fn concerns(&self, services: &Store<Service>, gone: bool) -> Vec<ObjectRef<Service>>;
 }
@@ -88,6 +91,8 @@ impl Changed for NetworkAttachmentDefinition {
 }
 
 impl Changed for Subnet {
+    const COUNTED: bool = true;
+
     fn concerns(&self, services: &Store<Service>, _gone: bool) -> Vec<ObjectRef<Service>> {
         let mut concerned = of_provider(services, &self.spec.provider, |_| true);
         // One that changed its provider concerns those that name it, too.
@@ -101,6 +106,8 @@ impl Changed for Subnet {
 }
 
 impl Changed for IPReservation {
+    const COUNTED: bool = true;
+
     fn concerns(&self, services: &Store<Service>, gone: bool) -> Vec<ObjectRef<Service>> {
         let holder = &self.spec.service;
         let mut concerned = vec![named(&holder.name, Some(&holder.namespace))];

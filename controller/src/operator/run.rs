@@ -22,7 +22,7 @@ use super::context::Context;
 use super::events::Events;
 use super::reconcile::reconcile;
 use super::writer::{WriteError, Writer};
-use super::{Failure, Options};
+use super::{Failure, Options, subnet_status};
 
 /// After the first failure of a Service, doubled with each further one.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -79,6 +79,7 @@ impl Operator {
             self.options.namespace.clone(),
             self.options.kube_ovn_addresses,
         );
+        self.tasks.spawn(subnet_status::keep_true(writer.clone(), self.caches.clone()));
         let events = Events::new(writer.clone(), instance);
         let concurrency = self.options.concurrency;
         let services = self.caches.services.clone();
