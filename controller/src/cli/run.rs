@@ -10,7 +10,7 @@ use anyhow::Context as _;
 use kube::{Client, Config};
 use sluice_gateway::log::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::{oneshot, watch};
+use tokio::sync::oneshot;
 use tracing::info;
 
 use super::election::{Election, identity, lease_name};
@@ -20,7 +20,7 @@ use crate::admin::{self, Health, Metrics};
 use crate::lease::{Elector, Gate};
 use crate::operator::addresses::KubeOvnMode;
 use crate::operator::writer::Writer;
-use crate::operator::{Operator, Options};
+use crate::operator::{Lookout, Operator, Options};
 
 /// Serve the LoadBalancer Services of a cluster, until SIGTERM or Ctrl-C
 ///
@@ -125,7 +125,6 @@ impl Run {
             (None, Gate::without_election())
         };
         let writer = Writer::new(client.clone(), gate.clone(), metrics.clone());
-        let (_never, kube_ovn_lb_svc) = watch::channel(None);
         let operator = Operator::start(&client, options, &health);
         health.started();
 
@@ -142,9 +141,19 @@ impl Run {
         };
         let lead = async {
             let mut end = pin!(end);
+            let (lookout, kube_ovn_lb_svc) = tokio::select! {
+                started = Lookout::start(&client, health.clone(), metrics.clone()) => started,
+                () = &mut end => return Ok(()),
+            };
+            let lead = async {
+                tokio::select! {
+                    () = gate.opened() => operator.lead(writer, identity, kube_ovn_lb_svc, end).await,
+                    () = &mut end => Ok(()),
+                }
+            };
             tokio::select! {
-                () = gate.opened() => operator.lead(writer, identity, kube_ovn_lb_svc, end).await,
-                () = &mut end => Ok(()),
+                result = lead => result,
+                never = lookout.run() => match never {},
             }
         };
         let work = async {

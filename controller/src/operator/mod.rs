@@ -11,6 +11,7 @@ mod cleanup;
 mod context;
 mod events;
 mod finalizer;
+mod lb_svc;
 mod reconcile;
 mod related;
 mod resolve;
@@ -24,6 +25,7 @@ use std::time::Duration;
 
 pub use caches::Observer;
 pub use finalizer::FINALIZER;
+pub use lb_svc::Lookout;
 pub use run::Operator;
 
 use crate::desired::Defaults;
