@@ -72,6 +72,8 @@ pub(super) struct Run {
     gateway_pods: GatewayPods,
 }
 
+/// How long the API server may take to answer a request.
+const ANSWER: Duration = Duration::from_secs(30);
 /// How often the operator shows that it is alive.
 const BEAT: Duration = Duration::from_secs(10);
 const DEFAULT_RESTARTS: NonZeroU16 = NonZeroU16::MIN.saturating_add(9);
@@ -105,7 +107,10 @@ impl Run {
         let config = Config::infer().await.context("finding the cluster: set KUBECONFIG, or run in a pod")?;
         info!(version = env!("CARGO_PKG_VERSION"), cluster = %config.cluster_url, namespace = options.namespace,
             "sluice-controller starts");
-        let client = Client::try_from(config).context("preparing the connection to the cluster")?;
+        // An API server that has gone without a word is noticed by the watches themselves, and on other requests by the lack of an answer.
+        let watching = connect(config.clone())?;
+        let answer = Config { read_timeout: Some(ANSWER), reset_reader_on_write: true, ..config };
+        let client = connect(answer)?;
 
         let (health, metrics) = (Health::default(), Metrics::default());
         let listener = admin::listen(self.admin_address)
@@ -125,7 +130,7 @@ impl Run {
             (None, Gate::without_election())
         };
         let writer = Writer::new(client.clone(), gate.clone(), metrics.clone());
-        let operator = Operator::start(&client, options, &health);
+        let operator = Operator::start(&watching, options, &health);
         health.started();
 
         let (released, release) = oneshot::channel::<()>();
@@ -174,6 +179,10 @@ impl Run {
             result = admin => result.context("answering probes"),
         }
     }
+}
+
+fn connect(config: Config) -> anyhow::Result<Client> {
+    Client::try_from(config).context("preparing the connection to the cluster")
 }
 
 /// Shows `health` that the task which polls this, and all that it polls besides, is alive.
