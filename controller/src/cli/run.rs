@@ -104,13 +104,14 @@ impl Run {
             resync: self.resync.0,
             defaults: self.gateway_pods.defaults()?,
         };
-        let config = Config::infer().await.context("finding the cluster: set KUBECONFIG, or run in a pod")?;
+        let mut config =
+            Config::infer().await.context("finding the cluster: set KUBECONFIG, or run in a pod")?;
         info!(version = env!("CARGO_PKG_VERSION"), cluster = %config.cluster_url, namespace = options.namespace,
             "sluice-controller starts");
         // An API server that has gone without a word is noticed by the watches themselves, and on other requests by the lack of an answer.
         let watching = connect(config.clone())?;
-        let answer = Config { read_timeout: Some(ANSWER), reset_reader_on_write: true, ..config };
-        let client = connect(answer)?;
+        (config.read_timeout, config.reset_reader_on_write) = (Some(ANSWER), true);
+        let client = connect(config)?;
 
         let (health, metrics) = (Health::default(), Metrics::default());
         let listener = admin::listen(self.admin_address)
