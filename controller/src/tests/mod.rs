@@ -1,6 +1,7 @@
 //! From manifests to gateway files: the seed's example as it is, and each thing that can be wrong with it.
 
 mod desired;
+mod documented;
 mod refusals;
 mod settings;
 
