@@ -7,12 +7,13 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context as _;
-use kube::{Client, Config};
+use kube::Client;
 use sluice_gateway::log::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::info;
 
+use super::cluster;
 use super::election::{Election, identity, lease_name};
 use super::gateway_pods::GatewayPods;
 use super::time::Time;
@@ -72,8 +73,6 @@ pub(super) struct Run {
     gateway_pods: GatewayPods,
 }
 
-/// How long the API server may take to answer a request.
-const ANSWER: Duration = Duration::from_secs(30);
 /// How often the operator shows that it is alive.
 const BEAT: Duration = Duration::from_secs(10);
 const DEFAULT_RESTARTS: NonZeroU16 = NonZeroU16::MIN.saturating_add(9);
@@ -104,14 +103,10 @@ impl Run {
             resync: self.resync.0,
             defaults: self.gateway_pods.defaults()?,
         };
-        let mut config =
-            Config::infer().await.context("finding the cluster: set KUBECONFIG, or run in a pod")?;
+        let config = cluster::config().await?;
         info!(version = env!("CARGO_PKG_VERSION"), cluster = %config.cluster_url, namespace = options.namespace,
             "sluice-controller starts");
-        // An API server that has gone without a word is noticed by the watches themselves, and on other requests by the lack of an answer.
-        let watching = connect(config.clone())?;
-        (config.read_timeout, config.reset_reader_on_write) = (Some(ANSWER), true);
-        let client = connect(config)?;
+        let client = Client::try_from(config).context("preparing the connection to the cluster")?;
 
         let (health, metrics) = (Health::default(), Metrics::default());
         let listener = admin::listen(self.admin_address)
@@ -131,7 +126,7 @@ impl Run {
             (None, Gate::without_election())
         };
         let writer = Writer::new(client.clone(), gate.clone(), metrics.clone());
-        let operator = Operator::start(&watching, options, &health);
+        let operator = Operator::start(&client, options, &health);
         health.started();
 
         let (released, release) = oneshot::channel::<()>();
@@ -180,10 +175,6 @@ impl Run {
             result = admin => result.context("answering probes"),
         }
     }
-}
-
-fn connect(config: Config) -> anyhow::Result<Client> {
-    Client::try_from(config).context("preparing the connection to the cluster")
 }
 
 /// Shows `health` that the task which polls this, and all that it polls besides, is alive.

@@ -18,6 +18,7 @@ use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
 use super::related::{self, Changed};
+use super::watch::watch;
 use crate::api::{IPReservation, NetworkAttachmentDefinition, Subnet};
 use crate::desired::MANAGED_BY;
 
@@ -153,7 +154,7 @@ impl<O: Observer> Start<'_, O> {
         let kind = K::kind(&()).into_owned();
         let (queue, observer) = (self.queue.clone(), self.observer.clone());
         let (services, counted) = (self.services.clone(), self.counted.clone());
-        let stream = watcher(api, config).default_backoff().modify(strip).reflect(writer);
+        let stream = watch(api, config).default_backoff().modify(strip).reflect(writer);
         observer.watch(&kind, Some("not everything has been read yet".to_owned()));
         self.tasks.spawn(async move {
             pin_mut!(stream);

@@ -19,6 +19,7 @@ mod rollouts;
 mod run;
 mod status;
 mod subnet_status;
+mod watch;
 pub mod writer;
 
 use std::time::Duration;
@@ -27,6 +28,7 @@ pub use caches::Observer;
 pub use finalizer::FINALIZER;
 pub use lb_svc::Lookout;
 pub use run::Operator;
+pub use watch::TIMEOUT as WATCH_TIMEOUT;
 
 use crate::desired::Defaults;
 use addresses::KubeOvnMode;
