@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::{
-    binaries, build_ebpf,
+    binaries, build_ebpf, kube,
     libtest::{self, Counts},
     lint,
     packages::{self, Group},
@@ -20,8 +20,8 @@ use crate::{
 /// Runs the tests, rung by rung, and counts them
 ///
 /// Without arguments: lint, then all rungs. A rung that cannot run, or that runs no test, fails. The last line is the
-/// sum of all. Everything happens in network namespaces and virtual machines of the tests' own; Ctrl-C ends the tests and
-/// waits until they have cleaned up.
+/// sum of all. Everything happens in network namespaces and virtual machines of the tests' own, and between servers on
+/// the loopback device; Ctrl-C ends the tests and waits until they have cleaned up.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
@@ -47,18 +47,21 @@ enum Rung {
     Packet,
     /// Real traffic between network namespaces, beside iptables as the oracle (root)
     Netns,
+    /// The controller against a real API server; no root
+    Apiserver,
     /// The packet rung and one end-to-end case on other kernels, in virtual machines; no root
     Kernels,
 }
 
 impl Rung {
-    const ALL: [Self; 4] = [Self::Unit, Self::Packet, Self::Netns, Self::Kernels];
+    const ALL: [Self; 5] = [Self::Unit, Self::Packet, Self::Netns, Self::Apiserver, Self::Kernels];
 
     fn name(self) -> &'static str {
         match self {
             Self::Unit => "unit",
             Self::Packet => "packet",
             Self::Netns => "netns",
+            Self::Apiserver => "apiserver",
             Self::Kernels => "kernels",
         }
     }
@@ -72,12 +75,12 @@ impl Rung {
     }
 
     fn needs_binaries(self) -> bool {
-        self == Self::Netns
+        matches!(self, Self::Netns | Self::Apiserver)
     }
 
     fn groups(self) -> &'static [Group] {
         match self {
-            Self::Unit => &[],
+            Self::Unit | Self::Apiserver => &[],
             Self::Packet | Self::Netns => &[Group::Network],
             Self::Kernels => &[Group::Network, Group::Kernels],
         }
@@ -88,6 +91,7 @@ impl Rung {
         command.args(["test", "--no-fail-fast"]);
         match self {
             Self::Unit => command.args(["--workspace", "--lib", "--bins"]),
+            Self::Apiserver => command.args(["--package", "sluice-apiserver-tests", "--test", self.name()]),
             _ => command.args(["--package", "sluice-tests", "--test", self.name()]),
         };
         if !harness.is_empty() {
@@ -102,6 +106,9 @@ impl Rung {
         }
         for group in self.groups() {
             packages::ensure(group.packages())?;
+        }
+        if self == Self::Apiserver {
+            kube::ensure(kube::CONTROL_PLANE)?;
         }
         if self.needs_binaries() {
             binaries::build()?;

@@ -1,0 +1,24 @@
+//! What the tests of the controller stand on: real servers, the real controller, and the few parts that are played.
+//!
+//! ```text
+//! world      what each test starts from: a namespace, a network, and the rest of these
+//! servers    etcd, kube-apiserver and kube-controller-manager, one set for all tests or one of a test's own
+//! controller `sluice-controller run`
+//! proxy      between controller and API server: counts, cuts, answers in its place
+//! kubelet    played: makes pods run
+//! kube_ovn   played: gives addresses
+//! ```
+
+#![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test panics where it fails")]
+
+pub mod controller;
+mod folder;
+pub mod kube_ovn;
+pub mod kubelet;
+mod loopback;
+mod process;
+mod programs;
+pub mod proxy;
+pub mod servers;
+pub mod wait;
+pub mod world;

@@ -1,0 +1,39 @@
+//! Where the programs are that tests run.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context, Result};
+
+/// etcd or one of Kubernetes' programs.
+///
+/// # Errors
+/// It has not been built.
+pub fn kubernetes(name: &str) -> Result<PathBuf> {
+    let file = target()?.join("kube/bin").join(name);
+    file.canonicalize()
+        .with_context(|| format!("there is no {}: `cargo xtask setup kubernetes` builds it", file.display()))
+}
+
+/// The controller that was built together with this program.
+///
+/// # Errors
+/// It has not been built.
+pub fn controller() -> Result<PathBuf> {
+    let file = profile()?.join("sluice-controller");
+    file.canonicalize().with_context(|| {
+        format!("there is no {}: run the tests by `cargo xtask test apiserver`, or `cargo build -p sluice-controller` first", file.display())
+    })
+}
+
+/// `target/<profile>`; this program is in `target/<profile>/deps`, or beside the others.
+fn profile() -> Result<PathBuf> {
+    let program = std::env::current_exe().context("finding this program's own path")?;
+    let folder = program.parent().context("a program in no folder")?;
+    let is_deps = folder.file_name().is_some_and(|name| name == "deps");
+    let profile = if is_deps { folder.parent() } else { Some(folder) };
+    Ok(profile.context("a program in no folder of cargo's")?.to_owned())
+}
+
+fn target() -> Result<PathBuf> {
+    profile()?.parent().map(Path::to_owned).context("a program in no folder of cargo's")
+}
