@@ -14,6 +14,7 @@ use super::caches::Caches;
 use super::events::Events;
 use super::rollouts::Rollouts;
 use super::writer::Writer;
+use crate::api::namespaced_name;
 
 /// Shared by all passes. What it remembers of Services is a matter of time only: losing it at a restart changes no decision, but when it
 /// is made.
@@ -85,6 +86,7 @@ impl Context {
     pub fn forget(&self, service: &Service) {
         let uid = uid(service);
         self.memory().remove(&uid);
+        self.writer.metrics().service(&namespaced_name(&service.metadata), None);
         self.rollouts.ended(&uid);
         self.events.forget(&uid);
     }

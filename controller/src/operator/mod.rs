@@ -19,6 +19,7 @@ mod rollouts;
 mod run;
 mod status;
 mod subnet_status;
+mod waiting;
 mod watch;
 pub mod writer;
 

@@ -15,11 +15,13 @@ use super::addresses::{Outcome, Request};
 use super::caches::pods_of;
 use super::children::{self, Child};
 use super::context::Context;
+use super::related::is_published;
 use super::resolve::{Resolved, resolve};
 use super::writer::WriteError;
 use super::{Failure, Options, cleanup, finalizer, status};
 use crate::Refusal;
-use crate::api::Provider;
+use crate::admin::ServiceState;
+use crate::api::{Provider, namespaced_name};
 use crate::decide::{GatewayPod, Observed, Publication, carried, pod_trouble, publication};
 use crate::desired::{self, AddressesBy, Inputs};
 use crate::events::EventReason;
@@ -60,6 +62,9 @@ pub async fn reconcile(service: Arc<Service>, context: Arc<Context>) -> Result<A
         Ok(Selection::NotOurs(_)) => Ok(Action::await_change()),
         Err(refusal) => Err(Halt::Refused(refusal)),
     };
+    if let Some(state) = state(&service, &result) {
+        context.writer.metrics().service(&namespaced_name(&service.metadata), Some(state));
+    }
     match result {
         Ok(action) => Ok(action),
         // What is served stays as it is.
@@ -80,6 +85,18 @@ pub async fn reconcile(service: Arc<Service>, context: Arc<Context>) -> Result<A
             Err(WriteError::Invalid(message).into())
         }
         Err(Halt::Failed(failure)) => Err(failure),
+    }
+}
+
+/// How far `service`, as the pass saw it, has come; `None`: the pass does not say.
+fn state(service: &Service, result: &Result<Action, Halt>) -> Option<ServiceState> {
+    match result {
+        Ok(_) if is_published(service) => Some(ServiceState::Served),
+        Ok(_) => Some(ServiceState::Waiting),
+        Err(Halt::Refused(_) | Halt::Foreign(_) | Halt::Failed(Failure::Write(WriteError::Invalid(_)))) => {
+            Some(ServiceState::Refused)
+        }
+        Err(Halt::Failed(_)) => None,
     }
 }
 

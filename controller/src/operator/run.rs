@@ -5,7 +5,7 @@ use std::convert::Infallible;
 use std::future::Future;
 use std::pin::pin;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{FutureExt as _, StreamExt as _, stream};
 use k8s_openapi::api::core::v1::Service;
@@ -21,6 +21,7 @@ use super::caches::{self, Caches, Observer, Queue};
 use super::context::Context;
 use super::events::Events;
 use super::reconcile::reconcile;
+use super::waiting::Waiting;
 use super::writer::{WriteError, Writer};
 use super::{Failure, Options, subnet_status};
 
@@ -81,6 +82,8 @@ impl Operator {
         );
         self.tasks.spawn(subnet_status::keep_true(writer.clone(), self.caches.clone()));
         let events = Events::new(writer.clone(), instance);
+        let metrics = writer.metrics().clone();
+        let waiting = Waiting::new(metrics.clone());
         let concurrency = self.options.concurrency;
         let services = self.caches.services.clone();
         let context =
@@ -91,11 +94,16 @@ impl Operator {
         for service in caches::all(&services) {
             let _ = self.queue.send(service);
         }
-        let queue = stream::unfold(self.services, |mut services| async move {
-            services.recv().await.map(|service| (Ok::<_, Infallible>(service), services))
+        let queue = stream::unfold(self.services, |mut services| async {
+            let service = services.recv().await?;
+            waiting.add(&service);
+            Some((Ok::<_, Infallible>(service), services))
         });
         let passes = applier(
-            |service, context: Arc<Context>| Box::pin(spawned(service, context)),
+            |service: Arc<Service>, context: Arc<Context>| {
+                waiting.remove(&ObjectRef::from_obj(&*service));
+                Box::pin(spawned(service, context))
+            },
             |service, failure, context| again(&service, failure, &context),
             context,
             services,
@@ -105,8 +113,13 @@ impl Operator {
         passes
             .for_each(|result| async {
                 match result {
-                    // A Service that is gone: its name was still in the queue.
-                    Err(Error::ObjectNotFound(_)) | Ok(_) => {}
+                    Ok(_) => {}
+                    // It is gone, and its name was still in the queue.
+                    Err(Error::ObjectNotFound(service)) => {
+                        waiting.remove(&service);
+                        let namespace = service.namespace.as_deref().unwrap_or_default();
+                        metrics.service(&format!("{namespace}/{}", service.name), None);
+                    }
                     Err(Error::ReconcilerFailed(failure, service)) => {
                         debug!(%service, %failure, "a pass failed")
                     }
@@ -121,14 +134,17 @@ impl Operator {
 
 /// On a task of its own, so that passes use all CPUs.
 async fn spawned(service: Arc<Service>, context: Arc<Context>) -> Result<Action, Failure> {
-    let of = service.clone();
+    let (of, started) = (service.clone(), Instant::now());
     let pass = tokio::spawn(reconcile(service, context.clone()));
     let result = match pass.await {
         Ok(result) => result,
         Err(panic) => Err(Failure::Panic(panic.to_string())),
     };
-    if result.is_ok() {
-        context.succeeded(&of);
+    let metrics = context.writer.metrics();
+    metrics.reconcile_seconds.observe(started.elapsed().as_secs_f64());
+    match result {
+        Ok(_) => context.succeeded(&of),
+        Err(_) => drop(metrics.reconcile_errors.inc()),
     }
     result
 }

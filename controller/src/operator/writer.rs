@@ -85,6 +85,11 @@ impl Writer {
         &self.client
     }
 
+    /// What is counted.
+    pub const fn metrics(&self) -> &Metrics {
+        &self.metrics
+    }
+
     /// Whether a write would be made.
     ///
     /// # Errors
