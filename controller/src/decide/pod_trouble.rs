@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::{
 };
 
 use crate::api::{annotation, namespace};
+use crate::desired::MANAGED_BY;
 
 /// A sentence for each thing that keeps the gateway of `deployment` from running on `pods`, sorted, none twice. Sentences stay the same
 /// while the trouble does. `overdue` says that the gateway should have been ready by now: then a pod which only takes its time is
@@ -33,25 +34,31 @@ fn replica_failures(deployment: &Deployment) -> impl Iterator<Item = String> {
     })
 }
 
+/// What to do about the API server's `message`, told by words that Kubernetes' own admission plugins use.
 fn admission_fix(message: &str, namespace: &str) -> String {
-    if message.contains("violates PodSecurity") {
-        return format!(
+    let says = |words: &[&str]| words.iter().any(|words| message.contains(words));
+    let (resources, max_flows) = (annotation::RESOURCES, annotation::MAX_FLOWS);
+    if says(&["violates PodSecurity"]) {
+        format!(
             "the gateway needs capabilities and the node's BPF file system: label the namespace, \
              `kubectl label namespace {namespace} pod-security.kubernetes.io/enforce=privileged --overwrite`"
-        );
+        )
+    } else if says(&["exceeded quota", "failed quota"]) {
+        format!(
+            "raise the ResourceQuota of namespace {namespace}, or request less by {resources} or {max_flows}"
+        )
+    } else if says(&["usage per Container", "usage per Pod"]) {
+        format!(
+            "change the LimitRange of namespace {namespace}, or keep within it by {resources} or {max_flows}"
+        )
+    } else if says(&["no PriorityClass"]) {
+        "create it, or correct the controller's --gateway-priority-class".to_owned()
+    } else if says(&["admission webhook", "ValidatingAdmissionPolicy"]) {
+        let (key, value) = MANAGED_BY;
+        format!("exempt pods with the label {key}={value} from this policy")
+    } else {
+        format!("change what refuses it in namespace {namespace}")
     }
-    if message.contains("exceeded quota") || message.contains("failed quota") {
-        return format!(
-            "raise the ResourceQuota of namespace {namespace}, or request less by {} or {}",
-            annotation::RESOURCES,
-            annotation::MAX_FLOWS
-        );
-    }
-    if message.contains("admission webhook") {
-        return "exempt pods with the label app.kubernetes.io/managed-by=sluice-controller from this policy"
-            .to_owned();
-    }
-    format!("change what refuses it in namespace {namespace}")
 }
 
 fn trouble_of(pod: &Pod, overdue: bool) -> Option<String> {
@@ -234,6 +241,17 @@ mod tests {
             &refused(r#"admission webhook "policy.example.com" denied the request: no"#),
             &["app.kubernetes.io/managed-by=sluice-controller"],
         );
+        says(
+            &refused(
+                r#"pods "x" is forbidden: maximum memory usage per Container is 64Mi, but limit is 102Mi"#,
+            ),
+            &["LimitRange of namespace shop"],
+        );
+        says(
+            &refused(r#"pods "x" is forbidden: no PriorityClass with name edge was found"#),
+            &["--gateway-priority-class"],
+        );
+        says(&refused("something else"), &["something else: change what refuses it in namespace shop"]);
         let over = json!([{"type": "ReplicaFailure", "status": "False", "message": "was"}]);
         assert!(pod_trouble(&deployment(over), &[], true).is_empty());
     }

@@ -1,12 +1,13 @@
 //! The objects of the example's Service.
 
+mod in_order;
+mod resources;
 mod same_template;
+mod whose;
 
 use std::collections::BTreeMap;
 
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{Pod, Service};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::api::core::v1::Service;
 use serde_json::{Value, json};
 use sluice_gateway::config::file::File;
 
@@ -14,8 +15,7 @@ use super::Documents;
 use crate::Refusal;
 use crate::api::{Provider, Subnet};
 use crate::desired::{
-    AddressesBy, Defaults, Inputs, Settings, config_map, deployment, in_order, is_ours, is_pod_of, name,
-    pod_annotations, pods_of, replaces_pod, settings,
+    AddressesBy, Defaults, Inputs, Settings, config_map, deployment, pod_annotations, settings,
 };
 use crate::families::{cluster_ips, served};
 use crate::gateway_file::gateway_file;
@@ -64,11 +64,6 @@ fn deployment_of(documents: &Documents) -> Value {
 
 fn annotated(documents: &mut Documents, key: &str, text: &str) {
     documents.service["metadata"]["annotations"][key] = text.into();
-}
-
-/// The resources of the gateway's container.
-fn resources_of(documents: &Documents) -> Value {
-    deployment_of(documents)["spec"]["template"]["spec"]["containers"][0]["resources"].clone()
 }
 
 #[test]
@@ -166,61 +161,6 @@ fn probes_by_the_gateways_own_commands() {
 }
 
 #[test]
-fn memory_follows_the_tables_of_the_families_in_use() {
-    let memory = |documents: &Documents| {
-        let resources = resources_of(documents);
-        assert_eq!(resources["requests"]["memory"], resources["limits"]["memory"]);
-        resources["limits"]["memory"].as_str().unwrap().to_owned()
-    };
-    // 262144 x 192 B = 48 MiB, x 256 B = 64 MiB; 6 MiB fixed, 48 MiB for the daemon: docs/memory.md.
-    assert_eq!(memory(&Documents::new()), "102Mi");
-    assert_eq!(memory(&Documents::dual_stack()), "166Mi");
-    let mut documents = Documents::new();
-    annotated(&mut documents, "sluice.io/max-flows", "1000000");
-    assert_eq!(memory(&documents), "246Mi", "a power of two of places: 1048576 x 192 B = 192 MiB");
-    assert_eq!(made(&documents).file.gateway.unwrap().max_flows, Some(1_000_000));
-    assert_eq!(made(&Documents::new()).file.gateway, None, "the gateway's own default is not written");
-}
-
-#[test]
-fn resources_of_the_services_own() {
-    let resources = |text: &str| {
-        let mut documents = Documents::new();
-        annotated(&mut documents, "sluice.io/resources", text);
-        deployment(&made(&documents).inputs(false))
-            .map(|deployment| serde_json::to_value(deployment).unwrap())
-            .map(|deployment| deployment["spec"]["template"]["spec"]["containers"][0]["resources"].clone())
-    };
-    let of = |text: &str| resources(text).unwrap();
-    assert_eq!(
-        of("limits: {memory: 0.5Gi}"),
-        json!({"requests": {"cpu": "10m", "memory": "102Mi"}, "limits": {"memory": "512Mi"}})
-    );
-    assert_eq!(
-        of("requests: {memory: 1Gi, cpu: 100m}"),
-        json!({"requests": {"cpu": "100m", "memory": "1Gi"}, "limits": {"memory": "1Gi"}})
-    );
-    assert_eq!(
-        of("limits: {memory: 80Mi, cpu: 1m}"),
-        json!({"requests": {"memory": "80Mi"}, "limits": {"memory": "80Mi", "cpu": "1m"}})
-    );
-    let refusal = resources("limits: {memory: 64Mi}").unwrap_err();
-    assert_eq!(refusal.field, "metadata.annotations[sluice.io/resources]");
-    assert_eq!(refusal.fault, "limits.memory is 64Mi, and 262144 flows need 70Mi");
-    assert_eq!(refusal.fix, "raise it to 102Mi or more, or set sluice.io/max-flows lower");
-}
-
-#[test]
-fn a_request_above_the_defaults_limit() {
-    let mut documents = Documents::new();
-    annotated(&mut documents, "sluice.io/resources", "requests: {cpu: 2}");
-    let resources = crate::desired::resources("limits: {cpu: 1}").unwrap();
-    let made = Made::of(&documents, &Defaults { resources, ..Defaults::default() }).unwrap();
-    let refusal = deployment(&made.inputs(false)).unwrap_err();
-    assert_eq!(refusal.fault, "requests.cpu is 2, and limits.cpu 1");
-}
-
-#[test]
 fn a_lost_node_is_left_soon() {
     let tolerations = |documents: &Documents| {
         deployment_of(documents)["spec"]["template"]["spec"]["tolerations"].as_array().unwrap().clone()
@@ -283,185 +223,4 @@ fn the_cluster_side_subnet_of_a_custom_vpc() {
     assert_eq!(annotation(&documents), None);
     annotated(&mut documents, key, "vpc-subnet");
     assert_eq!(annotation(&documents), Some("vpc-subnet".into()));
-}
-
-#[test]
-fn labels_are_shortened_each_by_itself() {
-    let mut service = Documents::new().service();
-    let labels = |service: &Service| pods_of(service).into_iter().collect::<Vec<_>>();
-    let pairs = |pairs: [(&str, &str); 3]| pairs.map(|(key, value)| (key.to_owned(), value.to_owned()));
-    assert_eq!(
-        labels(&service),
-        pairs([("app", "lb-svc-test-service"), ("namespace", "default"), ("service", "test-service")])
-    );
-    // 63 characters fit as they are; `lb-svc-` makes them 70. The digits are those of `printf lb-svc-aaa... | sha256sum`.
-    let long = "a".repeat(63);
-    service.metadata.name = Some(long.clone());
-    let short = format!("lb-svc-{}-{}", "a".repeat(47), SHORTENED);
-    assert_eq!(short.len(), 63);
-    assert_eq!(labels(&service), pairs([("app", &short), ("namespace", "default"), ("service", &long)]));
-    assert_eq!(name(&service), format!("lb-svc-{long}"), "names are not shortened");
-}
-
-/// `printf 'lb-svc-%s' $(printf 'a%.0s' $(seq 63)) | sha256sum | cut -c 1-8`
-const SHORTENED: &str = "49af18fa";
-
-#[test]
-fn whose_a_pod_is() {
-    let made = made(&Documents::new());
-    let template = deployment(&made.inputs(false)).unwrap().spec.unwrap().template;
-    let mut metadata = template.metadata.unwrap();
-    metadata.namespace = Some("default".to_owned());
-    let pod = |metadata: &ObjectMeta| Pod { metadata: metadata.clone(), ..Pod::default() };
-    assert!(is_pod_of(&made.service, &pod(&metadata)));
-    let mut reborn = made.service.clone();
-    reborn.metadata.uid = Some("another".to_owned());
-    assert!(!is_pod_of(&reborn, &pod(&metadata)), "a Service of the same name that came later");
-    let edits: [fn(&mut ObjectMeta); 4] = [
-        |metadata| metadata.namespace = Some("other".to_owned()),
-        |metadata| drop(metadata.labels.as_mut().unwrap().remove("service")),
-        |metadata| metadata.annotations = None,
-        |metadata| metadata.labels = None,
-    ];
-    for (index, edit) in edits.iter().enumerate() {
-        let mut metadata = metadata.clone();
-        edit(&mut metadata);
-        assert!(!is_pod_of(&made.service, &pod(&metadata)), "{index}");
-    }
-}
-
-#[test]
-fn whose_a_child_is() {
-    let made = made(&Documents::new());
-    let metadata = deployment(&made.inputs(false)).unwrap().metadata;
-    assert!(is_ours(&metadata, &made.service));
-    assert_eq!(metadata.labels.as_ref().unwrap()["app.kubernetes.io/managed-by"], "sluice-controller");
-    let mut reborn = made.service.clone();
-    reborn.metadata.uid = Some("another".to_owned());
-    assert!(!is_ours(&metadata, &reborn));
-    assert!(!is_ours(&ObjectMeta { owner_references: None, ..metadata.clone() }, &made.service));
-    let mut guest = metadata;
-    guest.owner_references.as_mut().unwrap()[0].controller = None;
-    assert!(!is_ours(&guest, &made.service), "an owner, but not the controller");
-}
-
-/// What an API server adds to the Deployment that it is given.
-fn stored(wanted: &Value) -> Value {
-    let mut live = wanted.clone();
-    live["metadata"]["uid"] = "1".into();
-    live["metadata"]["generation"] = 1.into();
-    live["metadata"]["annotations"]["deployment.kubernetes.io/revision"] = "1".into();
-    live["spec"]["progressDeadlineSeconds"] = 600.into();
-    let pod = &mut live["spec"]["template"]["spec"];
-    pod["restartPolicy"] = "Always".into();
-    pod["dnsPolicy"] = "ClusterFirst".into();
-    let container = &mut pod["containers"][0];
-    container["terminationMessagePath"] = "/dev/termination-log".into();
-    container["livenessProbe"]["successThreshold"] = 1.into();
-    container["env"][0]["valueFrom"]["fieldRef"]["apiVersion"] = "v1".into();
-    container["resources"]["limits"]["memory"] = "104448Ki".into();
-    live["status"] = json!({"observedGeneration": 1});
-    live
-}
-
-fn is_in_order(wanted: &Value, live: &Value) -> bool {
-    let read = |value: &Value| serde_json::from_value::<Deployment>(value.clone()).unwrap();
-    in_order(&read(wanted), &read(live))
-}
-
-fn replaces(wanted: &Value, live: &Value) -> bool {
-    let read = |value: &Value| serde_json::from_value::<Deployment>(value.clone()).unwrap();
-    replaces_pod(&read(wanted), &read(live))
-}
-
-#[test]
-fn what_makes_another_pod() {
-    let wanted = deployment_of(&Documents::new());
-    let mut live = stored(&wanted);
-    assert!(!replaces(&wanted, &live));
-    live["spec"]["replicas"] = 2.into();
-    live["metadata"]["labels"]["service"] = "x".into();
-    assert!(!replaces(&wanted, &live) && !is_in_order(&wanted, &live));
-    live["spec"]["template"]["spec"]["containers"][0]["image"] = "x".into();
-    assert!(replaces(&wanted, &live), "somebody's edit, undone");
-}
-
-#[test]
-fn what_others_add_is_no_reason_to_write() {
-    let wanted = deployment_of(&Documents::new());
-    let mut live = stored(&wanted);
-    assert!(is_in_order(&wanted, &live));
-    live["metadata"]["labels"]["team"] = "edge".into();
-    live["spec"]["template"]["metadata"]["annotations"]["restartedAt"] = "now".into();
-    let pod = &mut live["spec"]["template"]["spec"];
-    pod["containers"][0]["env"]
-        .as_array_mut()
-        .unwrap()
-        .insert(0, json!({"name": "HTTP_PROXY", "value": "x"}));
-    pod["volumes"].as_array_mut().unwrap().reverse();
-    assert!(is_in_order(&wanted, &live), "an apply would not change it");
-}
-
-/// Every single field, changed or removed, calls for a write.
-#[test]
-fn every_edit_is_found() {
-    let wanted = deployment_of(&Documents::new());
-    let live = stored(&wanted);
-    let mut leaves = Vec::new();
-    collect_leaves(&wanted, String::new(), &mut leaves);
-    assert!(leaves.len() > 60, "{leaves:#?}");
-    for pointer in leaves {
-        let mut edited = live.clone();
-        let leaf = edited.pointer_mut(&pointer).unwrap();
-        *leaf = match &*leaf {
-            Value::String(text) => format!("{text}0").into(),
-            Value::Number(number) => (number.as_i64().unwrap() + 1).into(),
-            Value::Bool(flag) => (!*flag).into(),
-            other => panic!("{pointer}: {other}"),
-        };
-        assert!(!is_in_order(&wanted, &edited), "{pointer} changed");
-        let (parent, field) = pointer.rsplit_once('/').unwrap();
-        let mut edited = live.clone();
-        match edited.pointer_mut(parent).unwrap() {
-            Value::Object(parent) => drop(parent.remove(&field.replace("~1", "/"))),
-            Value::Array(parent) => drop(parent.remove(field.parse().unwrap())),
-            other => panic!("{pointer}: {other}"),
-        }
-        // Some fields cannot be missing at all.
-        if let Ok(edited) = serde_json::from_value::<Deployment>(edited) {
-            assert!(
-                !in_order(&serde_json::from_value(wanted.clone()).unwrap(), &edited),
-                "{pointer} removed"
-            );
-        }
-    }
-}
-
-fn collect_leaves(value: &Value, pointer: String, leaves: &mut Vec<String>) {
-    match value {
-        Value::Object(fields) => {
-            for (name, value) in
-                fields.iter().filter(|(name, _)| !["apiVersion", "kind"].contains(&name.as_str()))
-            {
-                collect_leaves(value, format!("{pointer}/{}", name.replace('/', "~1")), leaves);
-            }
-        }
-        Value::Array(items) => {
-            for (index, value) in items.iter().enumerate() {
-                collect_leaves(value, format!("{pointer}/{index}"), leaves);
-            }
-        }
-        _ => leaves.push(pointer),
-    }
-}
-
-#[test]
-fn the_hash_finds_what_is_no_longer_wanted() {
-    let mut documents = Documents::new();
-    annotated(&mut documents, "sluice.io/node-selector", "edge=yes");
-    let before = deployment_of(&documents);
-    let wanted = deployment_of(&Documents::new());
-    assert!(!is_in_order(&wanted, &stored(&before)), "a field fewer");
-    assert!(replaces(&wanted, &stored(&before)), "a field of the template fewer");
-    assert_eq!(wanted, deployment_of(&Documents::new()), "the same again");
 }
