@@ -60,6 +60,15 @@ impl EventReason {
         Self::ApplyFailed,
     ];
 
+    /// Those of [`Warning`]s.
+    pub const ADVICE: [Self; 5] = [
+        Self::SessionAffinityIgnored,
+        Self::ExternalTrafficPolicyIgnored,
+        Self::InternalTrafficPolicyLocal,
+        Self::CommentInNetwork,
+        Self::UnknownAnnotation,
+    ];
+
     /// The reason as Events write it.
     pub const fn as_str(self) -> &'static str {
         match self {

@@ -43,6 +43,9 @@ pub const APPLIED: &str = "sluice.io/applied";
 /// On a Deployment: hash of the pod template that was applied.
 pub const APPLIED_TEMPLATE: &str = "sluice.io/applied-template";
 
+/// On a pod: hash of its network's configuration.
+pub const NETWORK_HASH: &str = "sluice.io/network-hash";
+
 /// On a live pod: hash of the gateway's file.
 pub const CONFIG_HASH: &str = "sluice.io/config-hash";
 

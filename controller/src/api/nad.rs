@@ -3,6 +3,7 @@
 use kube::CustomResource;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::namespaced_name;
 use crate::Refusal;
@@ -33,6 +34,8 @@ pub struct NetworkConfig {
     pub ipam: Option<String>,
     /// Whether the text has `//` comments, which are no JSON: the CNI runtime refuses them.
     pub has_comments: bool,
+    /// All of it, without comments; null where a file on the node has it.
+    pub content: Value,
 }
 
 impl NetworkAttachmentDefinition {
@@ -71,17 +74,18 @@ impl NetworkAttachmentDefinition {
         }
         let text = self.spec.config.as_str();
         if text.trim().is_empty() {
-            return Ok(NetworkConfig { plugin: None, ipam: None, has_comments: false });
+            return Ok(NetworkConfig { plugin: None, ipam: None, has_comments: false, content: Value::Null });
         }
-        let parse = |text: &str| serde_json::from_str::<Config>(text);
-        let (config, has_comments) = match parse(text) {
-            Ok(config) => (config, false),
+        let parse = |text: &str| serde_json::from_str::<Value>(text);
+        let (content, has_comments) = match parse(text) {
+            Ok(content) => (content, false),
             Err(fault) => {
-                let config = parse(&without_comments(text, line_end))
+                let content = parse(&without_comments(text, line_end))
                     .or_else(|_| parse(&without_comments(text, folded_end)));
-                (config.map_err(|_| fault)?, true)
+                (content.map_err(|_| fault)?, true)
             }
         };
+        let config = Config::deserialize(&content)?;
         // Of a chain the first makes the interface.
         let Config { plugin, ipam, plugins } = config;
         let first = plugins.into_iter().next();
@@ -89,7 +93,7 @@ impl NetworkAttachmentDefinition {
             Some(first) => (plugin.or(first.plugin), ipam.or(first.ipam)),
             None => (plugin, ipam),
         };
-        Ok(NetworkConfig { plugin, ipam: ipam.and_then(|ipam| ipam.plugin), has_comments })
+        Ok(NetworkConfig { plugin, ipam: ipam.and_then(|ipam| ipam.plugin), has_comments, content })
     }
 }
 
@@ -158,25 +162,17 @@ mod tests {
 
     #[test]
     fn plain_configurations() {
-        let expected = |plugin: Option<&str>, ipam: Option<&str>| NetworkConfig {
-            plugin: plugin.map(str::to_owned),
-            ipam: ipam.map(str::to_owned),
-            has_comments: false,
+        let plain = |config: &str, plugin: Option<&str>, ipam: Option<&str>| {
+            let network = network(config).unwrap();
+            assert_eq!((network.plugin.as_deref(), network.ipam.as_deref()), (plugin, ipam), "{config}");
+            assert!(!network.has_comments, "{config}");
         };
-        assert_eq!(network("").unwrap(), expected(None, None));
-        assert_eq!(
-            network(r#"{"type": "macvlan", "ipam": {"type": "static"}}"#).unwrap(),
-            expected(Some("macvlan"), Some("static"))
-        );
-        assert_eq!(
-            network(
-                r#"{"plugins": [{"type": "macvlan", "ipam": {"type": "kube-ovn"}}, {"type": "tuning"}]}"#
-            )
-            .unwrap(),
-            expected(Some("macvlan"), Some("kube-ovn"))
-        );
-        assert_eq!(network(r#"{"type": "macvlan", "ipam": {}}"#).unwrap(), expected(Some("macvlan"), None));
-        assert_eq!(network(r#"{"type": "a//b", "x": "\"//"}"#).unwrap(), expected(Some("a//b"), None));
+        plain("", None, None);
+        plain(r#"{"type": "macvlan", "ipam": {"type": "static"}}"#, Some("macvlan"), Some("static"));
+        let chain = r#"{"plugins": [{"type": "macvlan", "ipam": {"type": "kube-ovn"}}, {"type": "tuning"}]}"#;
+        plain(chain, Some("macvlan"), Some("kube-ovn"));
+        plain(r#"{"type": "macvlan", "ipam": {}}"#, Some("macvlan"), None);
+        plain(r#"{"type": "a//b", "x": "\"//"}"#, Some("a//b"), None);
         assert!(network("{").is_err());
         assert!(network("macvlan").is_err());
     }
@@ -185,17 +181,23 @@ mod tests {
     fn comments_with_and_without_line_ends() {
         let macvlan = |text: &str| {
             let network = network(text).unwrap_or_else(|error| panic!("{error}: {text}"));
-            assert_eq!(
-                network,
-                NetworkConfig { plugin: Some("macvlan".to_owned()), ipam: None, has_comments: true },
-                "{text}"
-            );
+            assert_eq!((network.plugin.as_deref(), network.ipam), (Some("macvlan"), None), "{text}");
+            assert!(network.has_comments, "{text}");
         };
         macvlan("{ // \"one\": 1, }\n \"type\": \"macvlan\" }");
         macvlan(r#"{ "master": "eth0", // the card "type": "macvlan" }"#);
         macvlan(r#"{ "type": "macvlan", "master": "eth0" // the "real" card }"#);
         macvlan(r#"{ "type": "macvlan", "a": [1 // one ], "b": 2 // two }"#);
         macvlan("{ \"type\": \"macvlan\" }// end");
+    }
+
+    #[test]
+    fn the_content_is_the_same_with_and_without_comments() {
+        let content = |text: &str| network(text).unwrap().content;
+        let plain = content(r#"{"type": "macvlan", "master": "eth0"}"#);
+        assert_eq!(content("{\"master\": \"eth0\", // the card\n \"type\": \"macvlan\"}"), plain);
+        assert_ne!(content(r#"{"type": "macvlan", "master": "eth1"}"#), plain);
+        assert_eq!(content(" \n"), Value::Null);
     }
 
     proptest! {

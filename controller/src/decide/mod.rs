@@ -6,4 +6,4 @@ mod publication;
 
 pub use lb_svc::lb_svc_enabled;
 pub use pod_trouble::pod_trouble;
-pub use publication::{GatewayPod, Observed, Publication, carried, ingress, publication};
+pub use publication::{GatewayPod, Observed, Publication, carried, ingress, publication, served_before};

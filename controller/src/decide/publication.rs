@@ -30,6 +30,12 @@ impl GatewayPod {
         Self { ready, carries, terminating: pod.metadata.deletion_timestamp.is_some() }
     }
 
+    /// The same, whatever its network is.
+    pub fn of_any_network(pod: &Pod) -> Self {
+        let ready = pod.status.as_ref().is_some_and(is_ready);
+        Self { ready, carries: carried(pod), terminating: pod.metadata.deletion_timestamp.is_some() }
+    }
+
     /// Whether it serves all of `addresses`, and is going to.
     pub fn serves(&self, addresses: &[IpAddr]) -> bool {
         self.ready && !self.terminating && addresses.iter().all(|address| self.carries.contains(address))
@@ -41,6 +47,17 @@ pub fn carried(pod: &Pod) -> Vec<IpAddr> {
     let annotations = pod.metadata.annotations.iter().flatten();
     let addresses = annotations.filter(|(key, _)| key.ends_with(".kubernetes.io/ip_address"));
     addresses.flat_map(|(_, addresses)| parse(addresses)).collect()
+}
+
+/// The addresses that a Service was served at, judged by what it shows and by its pods: for one that is written in a way now that
+/// says nothing of them. Empty: it was not.
+pub fn served_before(shown: &[LoadBalancerIngress], pods: &[GatewayPod]) -> Vec<IpAddr> {
+    let shown: Vec<IpAddr> = shown.iter().filter_map(|shown| shown.ip.as_deref()?.parse().ok()).collect();
+    let serves = |pod: &&GatewayPod| pod.ready && !pod.terminating;
+    if !shown.is_empty() {
+        return shown;
+    }
+    pods.iter().find(serves).map(|pod| pod.carries.clone()).unwrap_or_default()
 }
 
 fn parse(addresses: &str) -> impl Iterator<Item = IpAddr> {
@@ -157,6 +174,20 @@ mod tests {
         for pods in [vec![], vec![not_ready], vec![leaving], vec![ready(&[B])], vec![ready(&[])]] {
             assert_eq!(judged(&[A], &pods, &[], None), Publication::Withdraw, "{pods:?}");
         }
+    }
+
+    #[test]
+    fn what_was_served_is_what_is_shown_or_what_a_pod_that_serves_has() {
+        let before = |shown: &[&str], pods: &[GatewayPod]| served_before(&ingress(&addresses(shown)), pods);
+        assert_eq!(
+            before(&[A], &[ready(&[B])]),
+            addresses(&[A]),
+            "a pod with another address does not change it"
+        );
+        assert_eq!(before(&[], &[ready(&[B, SIX])]), addresses(&[B, SIX]));
+        let (not_ready, leaving) =
+            (GatewayPod { ready: false, ..ready(&[A]) }, GatewayPod { terminating: true, ..ready(&[A]) });
+        assert_eq!(before(&[], &[not_ready, leaving]), Vec::<IpAddr>::new());
     }
 
     #[test]

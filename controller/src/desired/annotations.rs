@@ -45,6 +45,11 @@ pub(super) fn of_template(inputs: &Inputs<'_>) -> BTreeMap<String, String> {
     let mut annotations = BTreeMap::from([
         (annotation::NETWORKS.to_owned(), format!("{}/{}", provider.namespace, provider.nad)),
         (annotation::logical_switch(provider), inputs.subnet.name().to_owned()),
+        // A pod has its interfaces from when it started.
+        (
+            annotation::NETWORK_HASH.to_owned(),
+            hash::of_content(inputs.network.content.to_string().as_bytes()),
+        ),
     ]);
     if let Some(uid) = &inputs.service.metadata.uid {
         annotations.insert(annotation::SERVICE_UID.to_owned(), uid.clone());

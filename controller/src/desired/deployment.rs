@@ -61,3 +61,12 @@ pub fn is_rolled_out(deployment: &Deployment) -> bool {
             && status.available_replicas == Some(1)
     })
 }
+
+/// Whether all pods of `deployment` are of its present template, whether they are available or not.
+pub fn has_only_new_pods(deployment: &Deployment) -> bool {
+    deployment.status.as_ref().is_some_and(|status| {
+        status.observed_generation >= deployment.metadata.generation
+            && status.updated_replicas == Some(1)
+            && status.replicas == Some(1)
+    })
+}

@@ -26,13 +26,13 @@ use sluice_gateway::config::file::File;
 
 pub use annotations::{AddressesBy, pod_annotations};
 pub use config_map::config_map;
-pub use deployment::{deployment, is_rolled_out, replaces_pod};
+pub use deployment::{deployment, has_only_new_pods, is_rolled_out, replaces_pod};
 pub use in_order::in_order;
 pub use metadata::{MANAGED_BY, is_ours, is_pod_of, name, pods_of};
 pub use parse::{NotASetting, max_flows, node_selector, resources, tolerations};
 pub use settings::{Defaults, Seccomp, Settings, settings};
 
-use crate::api::{Provider, Subnet};
+use crate::api::{NetworkConfig, Provider, Subnet};
 use crate::ipam::Choice;
 
 /// What the objects of one Service are made of.
@@ -42,6 +42,8 @@ pub struct Inputs<'a> {
     pub service: &'a Service,
     /// Its network.
     pub provider: &'a Provider,
+    /// What that network's definition says.
+    pub network: &'a NetworkConfig,
     /// The Subnet of its addresses.
     pub subnet: &'a Subnet,
     /// Its addresses, in the order of its families.

@@ -17,6 +17,8 @@ use crate::events::EventReason;
 
 /// How soon to look again for a pod that is about to go. The watch tells; this is for what it cannot tell.
 const AGAIN: Duration = Duration::from_secs(5);
+/// A pod ends within its grace period, which is shorter than this.
+const OVERDUE: Duration = Duration::from_secs(10);
 
 /// Takes away everything that `service` has of us: the address from its status, the workload, and, once its pods are seen gone, the
 /// addresses. The finalizer goes last.
@@ -29,17 +31,22 @@ pub async fn leave(service: &Service, context: &Context) -> Result<Action, Failu
             .await;
     }
     let name = desired::name(service);
-    if !gone::<Deployment>(service, context, &name).await? {
-        return Ok(Action::requeue(AGAIN));
-    }
+    let workload_gone = gone::<Deployment>(service, context, &name).await?;
+    // A Deployment that is being deleted stays until its pods are gone, so it must not hide them.
     let pods = pods(service, context).await?;
     if let Some(pod) = pods.first() {
-        let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("no node");
-        let note = format!(
-            "pod {} on {node} still has the address; it is freed once the pod is gone (if the node is dead for good: kubectl delete pod --force)",
-            pod.name_any()
-        );
-        context.events.tell(service, EventReason::Waiting, &note).await;
+        let since = context.unserved_since(service, false);
+        if since.is_some_and(|since| since.elapsed() >= OVERDUE) {
+            let node = pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()).unwrap_or("no node");
+            let note = format!(
+                "pod {} on {node} still has the address; it is freed once the pod is gone (if the node is dead for good: kubectl delete pod --force)",
+                pod.name_any()
+            );
+            context.events.tell(service, EventReason::Waiting, &note).await;
+        }
+        return Ok(Action::requeue(AGAIN));
+    }
+    if !workload_gone {
         return Ok(Action::requeue(AGAIN));
     }
     if !gone::<ConfigMap>(service, context, &name).await? {

@@ -22,7 +22,7 @@ use super::{Failure, Options, cleanup, finalizer, status};
 use crate::Refusal;
 use crate::admin::ServiceState;
 use crate::api::{Provider, namespaced_name};
-use crate::decide::{GatewayPod, Observed, Publication, carried, pod_trouble, publication};
+use crate::decide::{GatewayPod, Observed, Publication, carried, pod_trouble, publication, served_before};
 use crate::desired::{self, AddressesBy, Inputs};
 use crate::events::EventReason;
 use crate::gateway_file::gateway_file;
@@ -70,7 +70,7 @@ pub async fn reconcile(service: Arc<Service>, context: Arc<Context>) -> Result<A
         // What is served stays as it is.
         Err(Halt::Refused(refusal)) => {
             pass.tell(EventReason::Refused, &refusal.to_string()).await;
-            Ok(Action::requeue(REFUSED))
+            Ok(Action::requeue(REFUSED.min(pass.watch_over().await?)))
         }
         Err(Halt::Foreign(kind)) => {
             let name = desired::name(&service);
@@ -78,10 +78,11 @@ pub async fn reconcile(service: Arc<Service>, context: Arc<Context>) -> Result<A
                 "{kind} {name} does not belong to this Service, so it is not touched: delete it, or rename the Service"
             );
             pass.tell(EventReason::ForeignObject, &note).await;
-            Ok(Action::requeue(FOREIGN))
+            Ok(Action::requeue(FOREIGN.min(pass.watch_over().await?)))
         }
         Err(Halt::Failed(Failure::Write(WriteError::Invalid(message)))) => {
             pass.tell(EventReason::ApplyFailed, &message).await;
+            pass.watch_over().await?;
             Err(WriteError::Invalid(message).into())
         }
         Err(Halt::Failed(failure)) => Err(failure),
@@ -136,6 +137,8 @@ impl Pass<'_> {
         for warning in &resolved.warnings {
             self.tell(warning.reason, &warning.message).await;
         }
+        let past = |reason: &EventReason| resolved.warnings.iter().all(|warning| warning.reason != *reason);
+        self.over(&EventReason::ADVICE.into_iter().filter(past).collect::<Vec<_>>());
         finalizer::add(&self.context.writer, self.service).await?;
 
         let name = desired::name(self.service);
@@ -175,7 +178,7 @@ impl Pass<'_> {
             }
             Outcome::Waiting { reason, again } => {
                 self.tell(EventReason::Waiting, &reason).await;
-                Ok(Action::requeue(again))
+                Ok(Action::requeue(again.min(self.watch_over().await?)))
             }
             Outcome::Refused(refusal) => Err(refusal.into()),
         }
@@ -188,10 +191,10 @@ impl Pass<'_> {
         vips: &'b [Choice],
         file: &'b File,
     ) -> Inputs<'b> {
-        let Resolved { subnet, settings, .. } = resolved;
+        let Resolved { network, subnet, settings, .. } = resolved;
         // An address that is another one needs another pod: only when the old one is gone is the old address surely unused.
         let template_addresses = !vips.is_empty();
-        Inputs { service: self.service, provider, subnet, vips, file, settings, template_addresses }
+        Inputs { service: self.service, provider, network, subnet, vips, file, settings, template_addresses }
     }
 
     async fn serve(
@@ -210,11 +213,10 @@ impl Pass<'_> {
         }
         // Before the Deployment, so that the file is there before the pod that reads it.
         self.config_map(inputs).await?;
-        if !waits {
-            self.deployment(inputs, live).await?;
-        }
+        let in_order = !waits && self.deployment(inputs, live).await?;
         self.over(&[EventReason::Refused, EventReason::ForeignObject, EventReason::ApplyFailed]);
-        self.annotate(inputs, by, pods).await?;
+        let settled = in_order && live.is_some_and(desired::has_only_new_pods);
+        self.annotate(inputs, by, pods, settled).await?;
         let (again, unserved) = self.publish(&addresses, &judged).await?;
         let carried: Vec<IpAddr> = pods.iter().flat_map(|pod| carried(pod)).collect();
         self.context.addresses.release_others(self.service, &addresses, &carried).await?;
@@ -239,25 +241,29 @@ impl Pass<'_> {
         }
     }
 
-    async fn deployment(&self, inputs: &Inputs<'_>, live: Option<&Deployment>) -> Result<(), Halt> {
+    /// True if it was as it should be.
+    async fn deployment(&self, inputs: &Inputs<'_>, live: Option<&Deployment>) -> Result<bool, Halt> {
         let (writer, store) = (&self.context.writer, &self.context.caches.deployments);
         let deployment = desired::deployment(inputs)?;
         match children::ensure(writer, store, self.service, &deployment).await? {
-            Child::Foreign => return Err(Halt::Foreign("Deployment")),
+            Child::Foreign => Err(Halt::Foreign("Deployment")),
             Child::Written => {
                 let replicas = live.and_then(|live| live.spec.as_ref()?.replicas).unwrap_or(1);
                 if replicas != 1 {
                     let name = deployment.name_any();
-                    let note = format!(
-                        "Deployment {name} was scaled to {replicas}; it is 1 again: two gateways would both claim the address"
-                    );
+                    let why = match replicas {
+                        0 => "nothing would serve the address",
+                        _ => "two gateways would both claim the address",
+                    };
+                    let note = format!("Deployment {name} was scaled to {replicas}; it is 1 again: {why}");
                     self.tell(EventReason::ReplicasReset, &note).await;
                     self.over(&[EventReason::ReplicasReset]);
                 }
+                Ok(false)
             }
-            Child::InOrder | Child::Dying => {}
+            Child::InOrder => Ok(true),
+            Child::Dying => Ok(false),
         }
-        Ok(())
     }
 
     /// Whether the Deployment may be brought in line now, although that replaces a pod that serves.
@@ -282,13 +288,27 @@ impl Pass<'_> {
         Ok(!serves || rollouts.may_start(&uid, Instant::now()))
     }
 
-    /// What only the live pods carry: it changes without a restart, and the change makes the kubelet refresh the gateway's file.
-    async fn annotate(&self, inputs: &Inputs<'_>, by: AddressesBy, pods: &[Arc<Pod>]) -> Result<(), Halt> {
-        let wanted = desired::pod_annotations(inputs, by)?;
+    /// What only the live pods carry: it changes without a restart, and the change makes the kubelet refresh the gateway's file. A pod
+    /// that has other addresses is about to go, and reads no more files; unless all are `settled`, of the present template: then
+    /// somebody has edited it.
+    async fn annotate(
+        &self,
+        inputs: &Inputs<'_>,
+        by: AddressesBy,
+        pods: &[Arc<Pod>],
+        settled: bool,
+    ) -> Result<(), Halt> {
+        let inputs = Inputs { template_addresses: inputs.template_addresses && !settled, ..*inputs };
+        let wanted = desired::pod_annotations(&inputs, by)?;
+        let addresses = ips(inputs.vips);
         let lacks = |pod: &Pod| wanted.iter().any(|(key, value)| pod.annotations().get(key) != Some(value));
+        let goes = |pod: &Pod| {
+            let has = carried(pod);
+            !settled && !has.is_empty() && addresses.iter().any(|address| !has.contains(address))
+        };
         let api: Api<Pod> = children::api(&self.context.writer, self.service);
         let living = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none());
-        for pod in living.filter(|pod| lacks(pod)) {
+        for pod in living.filter(|pod| lacks(pod) && !goes(pod)) {
             let name = pod.name_any();
             // The cache may not show our last write yet.
             if !api.get_opt(&name).await?.is_some_and(|live| live.uid() == pod.uid() && lacks(&live)) {
@@ -304,12 +324,25 @@ impl Pass<'_> {
         Ok(())
     }
 
+    /// For a Service that cannot be brought in line: what serves it goes on to, and its status stays true. Says when to look again.
+    async fn watch_over(&self) -> Result<Duration, Failure> {
+        let resync = self.context.options.resync;
+        // What it shows is not ours otherwise.
+        if !finalizer::has(self.service) {
+            return Ok(resync);
+        }
+        let pods = pods_of(&self.context.caches.pods, self.service);
+        let pods: Vec<GatewayPod> = pods.iter().map(|pod| GatewayPod::of_any_network(pod)).collect();
+        let addresses = served_before(status::shown(self.service), &pods);
+        if addresses.is_empty() { Ok(resync) } else { Ok(self.publish(&addresses, &pods).await?.0) }
+    }
+
     /// Shows the addresses while they are served. Says when to look again, and for how long they have not been served.
     async fn publish(
         &self,
         addresses: &[IpAddr],
         pods: &[GatewayPod],
-    ) -> Result<(Duration, Option<Duration>), Halt> {
+    ) -> Result<(Duration, Option<Duration>), Failure> {
         let served = pods.iter().any(|pod| pod.serves(addresses));
         let unserved_since = self.context.unserved_since(self.service, served);
         let Options { grace_period: grace, resync, .. } = self.context.options;

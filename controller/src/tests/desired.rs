@@ -13,7 +13,7 @@ use sluice_gateway::config::file::File;
 
 use super::Documents;
 use crate::Refusal;
-use crate::api::{Provider, Subnet};
+use crate::api::{NetworkAttachmentDefinition, NetworkConfig, Provider, Subnet};
 use crate::desired::{
     AddressesBy, Defaults, Inputs, Settings, config_map, deployment, pod_annotations, settings,
 };
@@ -28,6 +28,7 @@ const PROVIDER: &str = "lb-svc-attachment.kube-system";
 struct Made {
     service: Service,
     provider: Provider,
+    network: NetworkConfig,
     subnet: Subnet,
     vips: Vec<Choice>,
     file: File,
@@ -45,12 +46,15 @@ impl Made {
         let vips = choose(&service, &subnet, &pools, &families, Had::default(), &Taken::new())?;
         let settings = settings(&service, defaults)?;
         let file = gateway_file(&service, &vips, &targets, settings.max_flows)?;
-        Ok(Self { service, provider: PROVIDER.parse().unwrap(), subnet, vips, file, settings })
+        let attachment: NetworkAttachmentDefinition =
+            serde_json::from_value(documents.attachment.clone()).unwrap();
+        let (provider, network) = (PROVIDER.parse().unwrap(), attachment.network()?);
+        Ok(Self { service, provider, network, subnet, vips, file, settings })
     }
 
     fn inputs(&self, template_addresses: bool) -> Inputs<'_> {
-        let Self { service, provider, subnet, vips, file, settings } = self;
-        Inputs { service, provider, subnet, vips, file, settings, template_addresses }
+        let Self { service, provider, network, subnet, vips, file, settings } = self;
+        Inputs { service, provider, network, subnet, vips, file, settings, template_addresses }
     }
 }
 

@@ -79,7 +79,10 @@ type Change = fn(&mut Documents);
 fn but_not_under_those_that_need_another_pod() {
     let template = |documents: &Documents| deployment_of(documents)["spec"]["template"].clone();
     let before = template(&Documents::new());
-    let edits: [(&str, Change); 7] = [
+    let edits: [(&str, Change); 8] = [
+        ("another network card", |documents| {
+            documents.attachment["spec"]["config"] = r#"{"type": "macvlan", "master": "eth1"}"#.into();
+        }),
         ("another Subnet", |documents| {
             let key = "lb-svc-attachment.kube-system.kubernetes.io/logical_switch";
             annotated(documents, key, "second");
@@ -97,6 +100,20 @@ fn but_not_under_those_that_need_another_pod() {
         edit(&mut documents);
         assert_ne!(template(&documents), before, "{what}");
     }
+}
+
+/// The seed's own has a comment, which somebody will remove.
+#[test]
+fn a_comment_in_the_network_is_nothing() {
+    let mut documents = Documents::new();
+    let before = deployment_of(&documents);
+    let config = documents.attachment["spec"]["config"].as_str().unwrap();
+    let (head, tail) = config.split_once("//").unwrap();
+    let (_, tail) = tail.split_once('"').unwrap();
+    let uncommented = format!("{head}\"{tail}");
+    assert!(serde_json::from_str::<Value>(&uncommented).is_ok(), "{uncommented}");
+    documents.attachment["spec"]["config"] = uncommented.into();
+    assert_eq!(deployment_of(&documents), before);
 }
 
 /// Where the address is not in the template, a new one reaches the pod that runs.

@@ -82,7 +82,7 @@ impl World {
 
     async fn ensure(&self, service: usize) -> Result<Outcome, WriteError> {
         let provider: Provider = "net.default".parse().unwrap();
-        let network = NetworkConfig { plugin: None, ipam: None, has_comments: false };
+        let network = NetworkConfig { plugin: None, ipam: None, has_comments: false, content: json!(null) };
         let request = Request {
             service: &self.services[service],
             provider: &provider,
