@@ -39,4 +39,5 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
+mod acceptance;
 mod harness;

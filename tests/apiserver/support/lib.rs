@@ -16,6 +16,7 @@ mod folder;
 pub mod kube_ovn;
 pub mod kubelet;
 mod loopback;
+mod manifests;
 mod process;
 mod programs;
 pub mod proxy;

@@ -1,8 +1,9 @@
 //! Where the programs are that tests run.
 
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 
 /// etcd or one of Kubernetes' programs.
 ///
@@ -23,6 +24,21 @@ pub fn controller() -> Result<PathBuf> {
     file.canonicalize().with_context(|| {
         format!("there is no {}: run the tests by `cargo xtask test apiserver`, or `cargo build -p sluice-controller` first", file.display())
     })
+}
+
+/// What the controller prints when it is called with `arguments`.
+///
+/// # Errors
+/// It has not been built, or refuses them.
+pub fn printed_by_controller(arguments: &[&str]) -> Result<String> {
+    let output = Command::new(controller()?).args(arguments).output().context("starting the controller")?;
+    ensure!(
+        output.status.success(),
+        "sluice-controller {}: {}",
+        arguments.join(" "),
+        String::from_utf8_lossy(&output.stderr)
+    );
+    String::from_utf8(output.stdout).context("the controller's output")
 }
 
 /// `target/<profile>`; this program is in `target/<profile>/deps`, or beside the others.

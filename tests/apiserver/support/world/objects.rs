@@ -4,17 +4,14 @@ use std::fmt::Debug;
 
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::{ClusterResourceScope, NamespaceResourceScope};
-use kube::api::{DynamicObject, ListParams, Patch, PatchParams};
-use kube::core::GroupVersionKind;
-use kube::discovery::{Scope, pinned_kind};
-use kube::{Api, Resource, ResourceExt as _};
+use kube::api::{DynamicObject, ListParams};
+use kube::{Api, Resource};
 use serde::de::DeserializeOwned;
-use serde_json::Value;
 use sluice_controller::api::IPReservation;
 use sluice_controller::events::EventReason;
 
 use super::{Network, World};
-use crate::wait;
+use crate::{manifests, wait};
 
 impl World {
     /// The objects of a kind in the test's namespace.
@@ -35,22 +32,7 @@ impl World {
 
     /// Applies manifests as they are, like `kubectl apply --server-side`: an object without a namespace goes to `default`.
     pub async fn apply(&self, yaml: &str) -> Vec<DynamicObject> {
-        let mut applied = Vec::new();
-        for document in serde_saphyr::from_multiple::<Value>(yaml).unwrap() {
-            let object: DynamicObject = serde_json::from_value(document).unwrap();
-            let kind = GroupVersionKind::try_from(object.types.as_ref().unwrap()).unwrap();
-            let (resource, capabilities) = pinned_kind(&self.client, &kind).await.unwrap();
-            let api: Api<DynamicObject> = match capabilities.scope {
-                Scope::Cluster => Api::all_with(self.client.clone(), &resource),
-                Scope::Namespaced => {
-                    let namespace = object.namespace().unwrap_or_else(|| "default".to_owned());
-                    Api::namespaced_with(self.client.clone(), &namespace, &resource)
-                }
-            };
-            let params = PatchParams::apply("kubectl").force();
-            applied.push(api.patch(&object.name_any(), &params, &Patch::Apply(&object)).await.unwrap());
-        }
-        applied
+        manifests::apply(&self.client, yaml).await.unwrap()
     }
 
     /// Waits until an object of the test's namespace does not exist.
