@@ -49,7 +49,10 @@ pub const NETWORK_HASH: &str = "sluice.io/network-hash";
 /// On a live pod: hash of the gateway's file.
 pub const CONFIG_HASH: &str = "sluice.io/config-hash";
 
-/// On a pod: UID of its Service.
+/// On a Vip: `<namespace>/<name>` of its Service.
+pub const SERVICE: &str = "sluice.io/service";
+
+/// On a pod, and as a label of a Vip: UID of its Service.
 pub const SERVICE_UID: &str = "sluice.io/service-uid";
 
 /// On a Service: `<provider>.kubernetes.io/logical_switch`, the Subnet that gives the VIP.

@@ -60,7 +60,8 @@ pub fn served_before(shown: &[LoadBalancerIngress], pods: &[GatewayPod]) -> Vec<
     pods.iter().find(serves).map(|pod| pod.carries.clone()).unwrap_or_default()
 }
 
-fn parse(addresses: &str) -> impl Iterator<Item = IpAddr> {
+/// The addresses in an annotation.
+pub(super) fn parse(addresses: &str) -> impl Iterator<Item = IpAddr> {
     addresses.split(',').filter_map(|address| address.trim().parse().ok())
 }
 

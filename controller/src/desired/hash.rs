@@ -3,7 +3,7 @@
 use sha2::{Digest as _, Sha256};
 
 /// The first `bytes` bytes of the SHA-256 of `data`, in hexadecimal digits.
-pub(super) fn hex(data: &[u8], bytes: usize) -> String {
+pub(crate) fn hex(data: &[u8], bytes: usize) -> String {
     Sha256::digest(data).iter().take(bytes).map(|byte| format!("{byte:02x}")).collect()
 }
 

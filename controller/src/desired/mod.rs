@@ -11,7 +11,7 @@
 mod annotations;
 mod config_map;
 mod deployment;
-mod hash;
+pub(crate) mod hash;
 mod in_order;
 mod memory;
 mod metadata;

@@ -111,15 +111,19 @@ impl Book {
         Ok(Plan { vips, create })
     }
 
-    /// `listed` is all that there is; `cached` is what the cache showed before it was read.
-    pub fn load(&mut self, cached: &[Arc<IPReservation>], listed: Vec<IPReservation>, now: Instant) {
-        let mut gone: BTreeSet<&str> = cached.iter().map(|shown| uid(shown)).collect();
-        for listed in &listed {
-            gone.remove(uid(listed));
-        }
-        self.freed.extend(gone.into_iter().map(|uid| (uid.to_owned(), now)));
+    /// `listed` is all that there was at some time after `began`; `cached` is what the cache showed at `began`.
+    pub fn listed(&mut self, cached: &[Arc<IPReservation>], listed: &[Arc<IPReservation>], began: Instant) {
+        let present: BTreeSet<&str> = listed.iter().map(|listed| uid(listed)).collect();
+        let gone = cached.iter().map(|shown| uid(shown)).filter(|shown| !present.contains(shown));
+        self.freed.extend(gone.map(|uid| (uid.to_owned(), began)));
+        self.entries.retain(|_, entry| {
+            entry.state == State::Claimed || entry.since >= began || present.contains(uid(&entry.reservation))
+        });
         for reservation in listed {
-            self.exists(reservation, now);
+            let name = name_of(reservation);
+            if !self.freed.contains_key(uid(reservation)) && !self.entries.contains_key(name) {
+                self.set(Arc::clone(reservation), State::Exists, began);
+            }
         }
     }
 

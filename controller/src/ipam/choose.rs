@@ -29,13 +29,11 @@ pub struct Had<'a> {
 
 const REQUEST: &str = "spec.loadBalancerIP";
 
-/// A VIP of each of `families`, the first that there is of: the one that the Service asks for in `spec.loadBalancerIP`; one that it holds, best if
-/// it shows it, too; one that it shows, if that can be had; the lowest that is free. `taken` is what others have; what it says of
+/// A VIP of each of `families`: the one that the Service prefers, else the lowest that is free. `taken` is what others have; what it says of
 /// the Service itself is passed over.
 ///
 /// # Errors
-/// A request for an address of another Subnet or family, for one that no host can have, or for one that another object holds; a held address
-/// that the Subnet has lost; a pool without a free address. There is no partial result.
+/// As of [`preferred`]; a pool without a free address. There is no partial result.
 pub fn choose(
     service: &Service,
     subnet: &Subnet,
@@ -44,6 +42,29 @@ pub fn choose(
     had: Had<'_>,
     taken: &Taken,
 ) -> Result<Vec<Choice>, Refusal> {
+    let preferred = preferred(service, subnet, pools, families, had, taken)?;
+    let choice = |(family, preferred): (&Family, Option<IpAddr>)| {
+        let pool = pools.get(*family).ok_or_else(|| lacks(subnet, *family))?;
+        let address = preferred.or_else(|| pool.lowest_free(taken)).ok_or_else(|| exhausted(subnet, pool))?;
+        Choice::of(address, pool).ok_or_else(|| lacks(subnet, *family))
+    };
+    families.iter().zip(preferred).map(choice).collect()
+}
+
+/// Which address of each of `families` the Service is to have, the first that there is of: the one that it asks for in
+/// `spec.loadBalancerIP`; one that it holds, best if it shows it, too; one that it shows, if that can be had. `None`: any.
+///
+/// # Errors
+/// A request for an address of another Subnet or family, for one that no host can have, or for one that another object holds; a held address
+/// that the Subnet has lost.
+pub fn preferred(
+    service: &Service,
+    subnet: &Subnet,
+    pools: &Pools,
+    families: &[Family],
+    had: Had<'_>,
+    taken: &Taken,
+) -> Result<Vec<Option<IpAddr>>, Refusal> {
     let object = describe_service(service);
     let requested = requested(service)?;
     if let Some(address) = requested.iter().find(|address| !families.contains(&Family::of(**address))) {
@@ -52,22 +73,24 @@ pub fn choose(
         let fix = "use an address of a family that Service and Subnet have";
         return Err(Refusal::new(&object, REQUEST, fault, fix));
     }
-    families
-        .iter()
-        .map(|family| {
-            let pool = pools.get(*family).ok_or_else(|| lacks(subnet, *family))?;
-            let address = match only(&object, &requested, *family)? {
-                Some(asked) => usable(&object, asked, pool, subnet, taken)?,
-                None => match keep(&object, had, *family, pool, subnet)? {
-                    Some(held) => held,
-                    None => first_shown(&object, had, pool, taken)
-                        .or_else(|| pool.lowest_free(taken))
-                        .ok_or_else(|| exhausted(subnet, pool))?,
-                },
-            };
-            Choice::of(address, pool).ok_or_else(|| lacks(subnet, *family))
-        })
-        .collect()
+    let of_family = |family: &Family| {
+        let pool = pools.get(*family).ok_or_else(|| lacks(subnet, *family))?;
+        if let Some(asked) = only(&object, &requested, *family)? {
+            return usable(&object, asked, pool, subnet, taken).map(Some);
+        }
+        let held = keep(&object, had, *family, pool, subnet)?;
+        Ok(held.or_else(|| first_shown(&object, had, pool, taken)))
+    };
+    families.iter().map(of_family).collect()
+}
+
+/// Of `given` one address of each of `families`: those that are `preferred`, or any where that says `None`. `None`: one is missing.
+pub fn matching(given: &[IpAddr], families: &[Family], preferred: &[Option<IpAddr>]) -> Option<Vec<IpAddr>> {
+    let address = |(family, preferred): (&Family, &Option<IpAddr>)| {
+        let mut of_family = given.iter().copied().filter(|address| Family::of(*address) == *family);
+        of_family.find(|address| preferred.is_none_or(|preferred| preferred == *address))
+    };
+    families.iter().zip(preferred).map(address).collect()
 }
 
 impl Choice {

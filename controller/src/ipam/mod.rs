@@ -6,7 +6,7 @@ pub mod name;
 mod pool;
 mod usage;
 
-pub use choose::{Choice, Had, choose, requested};
+pub use choose::{Choice, Had, choose, matching, preferred, requested};
 pub use pool::{Pool, Pools};
 pub use usage::usage;
 

@@ -1,21 +1,28 @@
 //! The addresses of Services: three backends behind one interface.
 
+mod kube_ovn;
+mod kube_ovn_vip;
+mod memory;
+mod orphans;
 mod own;
 #[cfg(test)]
 mod tests;
 
 use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::runtime::reflector::Store;
 use tokio::sync::OnceCell;
 
+use self::memory::Memory;
 use super::writer::{WriteError, Writer};
 use crate::Refusal;
 use crate::api::{Holder, IPReservation, NetworkConfig, Provider, Subnet};
+pub use crate::decide::KubeOvnMode;
+use crate::decide::{vip_addresses, vip_holder};
 pub use crate::desired::AddressesBy;
 use crate::ipam::book::Book;
 use crate::ipam::{Choice, Family, Pools};
@@ -73,28 +80,15 @@ pub enum Outcome {
     Refused(Refusal),
 }
 
-/// Which way Kube-OVN is asked for addresses.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
-pub enum KubeOvnMode {
-    /// As the network and the pods show that this Kube-OVN works.
-    #[default]
-    Auto,
-    /// By the annotations of the gateway pods.
-    Pod,
-    /// By `Vip` objects.
-    Vip,
-}
-
 /// Gives, keeps and frees the addresses of Services.
 pub struct Addresses {
     writer: Writer,
     reservations: Store<IPReservation>,
-    #[expect(dead_code, reason = "the orphans' sweep and Kube-OVN's backends are next")]
     scope: Option<String>,
-    #[expect(dead_code, reason = "the orphans' sweep and Kube-OVN's backends are next")]
     mode: KubeOvnMode,
     /// Never held across an await.
     book: Mutex<Book>,
+    memory: Memory,
     /// Whether the book has what the API server had when this process began to write.
     loaded: OnceCell<()>,
 }
@@ -108,7 +102,15 @@ impl Addresses {
         scope: Option<String>,
         mode: KubeOvnMode,
     ) -> Self {
-        Self { writer, reservations, scope, mode, book: Mutex::default(), loaded: OnceCell::new() }
+        Self {
+            writer,
+            reservations,
+            scope,
+            mode,
+            book: Mutex::default(),
+            memory: Memory::default(),
+            loaded: OnceCell::new(),
+        }
     }
 
     /// Sees to it that the Service holds an address of each family. Passes over different Services may run at once; those over one
@@ -118,7 +120,16 @@ impl Addresses {
     /// A read or a write that failed. To call it again is safe: nothing is given twice.
     pub async fn ensure(&self, request: &Request<'_>) -> Result<Outcome, WriteError> {
         self.load().await?;
-        self.ensure_own(request, &Holder::of(request.service)).await
+        let holder = Holder::of(request.service);
+        let Some(_turn) = self.memory.turn(&holder.uid) else {
+            let reason = "what the Service had before is being freed".to_owned();
+            return Ok(Outcome::Waiting { reason, again: Duration::from_secs(1) });
+        };
+        if request.subnet.is_kube_ovns() {
+            self.ensure_kube_ovn(request, &holder).await
+        } else {
+            self.ensure_own(request, &holder).await
+        }
     }
 
     /// Frees what the Service holds beyond `keep`, except addresses in `carried` (those that a pod, dying ones included, still
@@ -134,7 +145,9 @@ impl Addresses {
     ) -> Result<(), WriteError> {
         self.load().await?;
         let stays = |address| keep.contains(&address) || carried.contains(&address);
-        self.free_own(&Holder::of(service), |reservation| stays(reservation.spec.address)).await
+        let holder = Holder::of(service);
+        self.free_own(&holder, |reservation| stays(reservation.spec.address)).await?;
+        self.free_vips(&holder, |vip| vip_addresses(vip).into_iter().any(stays)).await
     }
 
     /// Frees all that the Service holds.
@@ -143,7 +156,10 @@ impl Addresses {
     /// A read or a write that failed.
     pub async fn release_all(&self, service: &Holder) -> Result<(), WriteError> {
         self.load().await?;
-        self.free_own(service, |_| false).await
+        self.free_own(service, |_| false).await?;
+        self.free_vips(service, |_| false).await?;
+        self.memory.answered(&service.uid);
+        Ok(())
     }
 
     /// The reservations of the Service with this UID, as the cache shows them with our own recent writes over it.
@@ -151,21 +167,15 @@ impl Addresses {
         self.book().held(&self.reservations.state(), uid)
     }
 
-    /// Frees what Services hold that are gone, or that are not ours any more, once their pods are gone. Returns how many.
-    ///
-    /// # Errors
-    /// A read or a write that failed.
-    #[expect(clippy::unused_async, reason = "the sweep is next")]
-    pub async fn collect_orphans(&self) -> Result<usize, WriteError> {
-        Ok(0)
-    }
-
     /// Reads, once, what exists. The cache may be older than what a leader before us has written.
     async fn load(&self) -> Result<(), WriteError> {
         let load = async || {
-            let cached = self.reservations.state();
-            let listed = self.read_all().await?;
-            self.book().load(&cached, listed, Instant::now());
+            self.read_all().await?;
+            for vip in self.read_vips().await? {
+                if let (Some(holder), Some(name)) = (vip_holder(&vip), &vip.metadata.name) {
+                    self.memory.has_vip(&holder.uid, name);
+                }
+            }
             Ok(())
         };
         self.loaded.get_or_try_init(load).await.copied()

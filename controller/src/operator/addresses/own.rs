@@ -164,9 +164,13 @@ impl Addresses {
         Ok(Some(Arc::new(found)))
     }
 
-    /// All reservations, as the API server has them now.
-    pub(super) async fn read_all(&self) -> Result<Vec<IPReservation>, WriteError> {
-        Ok(self.api().list(&ListParams::default()).await?.items)
+    /// All reservations, as the API server has them now; the book knows them then.
+    pub(super) async fn read_all(&self) -> Result<Vec<Arc<IPReservation>>, WriteError> {
+        let (cached, began) = (self.reservations.state(), Instant::now());
+        let listed = self.api().list(&ListParams::default()).await?.items;
+        let listed: Vec<Arc<IPReservation>> = listed.into_iter().map(Arc::new).collect();
+        self.book().listed(&cached, &listed, began);
+        Ok(listed)
     }
 
     fn api(&self) -> Api<IPReservation> {

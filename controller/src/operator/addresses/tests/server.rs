@@ -77,7 +77,10 @@ impl Server {
 
     fn answer(&self, method: &Method, uri: &Uri, body: &[u8]) -> Response<Body> {
         let mut state = self.0.lock().unwrap();
-        let name = uri.path().split_once("/ipreservations").unwrap().1.trim_start_matches('/').to_owned();
+        let Some((_, name)) = uri.path().split_once("/ipreservations") else {
+            return failure(404, "NotFound", "there is no such kind");
+        };
+        let name = name.trim_start_matches('/').to_owned();
         let fault = if method == Method::GET { None } else { state.faults.pop_front().flatten() };
         if fault == Some(Fault::Refused) {
             return failure(500, "InternalError", "refused");
