@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use super::related::{self, Changed};
 use super::watch::watch;
+use super::watch_problem::watch_problem;
 use crate::api::{IPReservation, NetworkAttachmentDefinition, Subnet};
 use crate::desired::MANAGED_BY;
 
@@ -173,8 +174,9 @@ impl<O: Observer> Start<'_, O> {
                         }
                     }
                     Err(error) => {
-                        warn!(kind, %error, "watch interrupted; it is tried again");
-                        observer.watch(&kind, Some(error.to_string()));
+                        let error = watch_problem(&error);
+                        warn!(kind, error, "watch interrupted; it is tried again");
+                        observer.watch(&kind, Some(error));
                     }
                 }
             }

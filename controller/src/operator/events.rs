@@ -80,7 +80,7 @@ impl Events {
         let kind = if reason.is_warning() { "Warning" } else { "Normal" };
         let event = Event {
             metadata: ObjectMeta {
-                generate_name: Some(format!("{}.", service.name_any())),
+                name: Some(format!("{}.{:016x}", service.name_any(), fastrand::u64(..))),
                 namespace: Some(namespace.clone()),
                 ..ObjectMeta::default()
             },

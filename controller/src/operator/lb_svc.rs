@@ -24,7 +24,7 @@ const RETRY: Duration = Duration::from_secs(2);
 /// Name of Kube-OVN's controller, and what its pods have in the label `app`.
 const KUBE_OVN: &str = "kube-ovn-controller";
 /// What readiness calls it.
-const PART: &str = "Kube-OVN";
+const PART: &str = "two load balancers";
 
 /// Looks again and again.
 pub struct Lookout {
@@ -43,7 +43,7 @@ impl Lookout {
         health: Health,
         metrics: Metrics,
     ) -> (Self, watch::Receiver<Option<String>>) {
-        health.problem(PART, Some("it is not known yet whether its own load balancer is on".to_owned()));
+        health.problem(PART, Some("it is not known yet whether that of Kube-OVN is on".to_owned()));
         let (found, receiver) = watch::channel(None);
         let (pods, deployments) = (Api::all(client.clone()), Api::all(client.clone()));
         let lookout = Self { pods, deployments, health, metrics, found };

@@ -21,6 +21,7 @@ mod status;
 mod subnet_status;
 mod waiting;
 mod watch;
+mod watch_problem;
 pub mod writer;
 
 use std::time::Duration;
