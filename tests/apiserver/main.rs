@@ -41,3 +41,4 @@
 
 mod acceptance;
 mod harness;
+mod played;
