@@ -61,8 +61,7 @@ fn contains(live: &Value, wanted: &Value, kind: Kind) -> bool {
             }
         },
         (Value::String(live), Value::String(wanted)) if kind == Kind::Quantity => {
-            let live_value = quantity::value(live);
-            live == wanted || (live_value.is_some() && live_value == quantity::value(wanted))
+            quantity::value(live).is_some_and(|live| Some(live) == quantity::value(wanted))
         }
         _ => live == wanted,
     }

@@ -16,6 +16,7 @@ fn stored(wanted: &Value) -> Value {
     live["spec"]["progressDeadlineSeconds"] = 600.into();
     let pod = &mut live["spec"]["template"]["spec"];
     pod["restartPolicy"] = "Always".into();
+    pod["volumes"][1]["emptyDir"]["sizeLimit"] = "4096Ki".into();
     pod["dnsPolicy"] = "ClusterFirst".into();
     let container = &mut pod["containers"][0];
     container["terminationMessagePath"] = "/dev/termination-log".into();
