@@ -26,6 +26,7 @@ fn every_annotation() {
         annotation::APPLIED,
         annotation::APPLIED_TEMPLATE,
         annotation::CONFIG_HASH,
+        annotation::NETWORK_HASH,
         annotation::SERVICE_UID,
     ];
     for key in keys.into_iter().chain(annotation::OF_SERVICES) {
