@@ -42,3 +42,4 @@
 mod acceptance;
 mod harness;
 mod played;
+mod seed;

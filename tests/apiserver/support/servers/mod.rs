@@ -223,7 +223,8 @@ fn start_controller_manager(
 fn client(credentials: &Credentials, address: SocketAddr, token: Option<&str>) -> Result<Client> {
     let mut config = Config::new(format!("https://{address}").parse().context("the API server's address")?);
     config.root_cert = Some(vec![credentials.authority.clone()]);
-    config.default_retry = false;
+    // A client without a name passes on what others ask for and are answered.
+    config.default_retry = token.is_some();
     config.auth_info = AuthInfo { token: token.map(|token| token.to_owned().into()), ..AuthInfo::default() };
     Client::try_from(config).context("making a client")
 }
