@@ -109,41 +109,41 @@ fn kube_ovn_as_the_network_says(asked: Option<&str>) {
 }
 
 #[test]
-fn dynamic() {
+fn any_address() {
     own(None);
 }
 
 #[test]
-fn static_() {
+fn the_address_that_is_asked_for() {
     own(Some("172.18.0.18"));
 }
 
 #[test]
-fn dynamic_by_the_pods_of_kube_ovns_release() {
+fn any_address_by_the_pods_of_kube_ovns_release() {
     kube_ovn(Version::V1_16, None);
 }
 
 #[test]
-fn static_by_the_pods_of_kube_ovns_release() {
+fn the_address_that_is_asked_for_by_the_pods_of_kube_ovns_release() {
     kube_ovn(Version::V1_16, Some("172.18.0.18"));
 }
 
 #[test]
-fn dynamic_by_the_vips_of_kube_ovns_master_branch() {
+fn any_address_by_the_vips_of_kube_ovns_master_branch() {
     kube_ovn(Version::Master, None);
 }
 
 #[test]
-fn static_by_the_vips_of_kube_ovns_master_branch() {
+fn the_address_that_is_asked_for_by_the_vips_of_kube_ovns_master_branch() {
     kube_ovn(Version::Master, Some("172.18.0.18"));
 }
 
 #[test]
-fn dynamic_by_the_pods_of_kube_ovns_master_branch() {
+fn any_address_by_the_pods_of_kube_ovns_master_branch() {
     kube_ovn_as_the_network_says(None);
 }
 
 #[test]
-fn static_by_the_pods_of_kube_ovns_master_branch() {
+fn the_address_that_is_asked_for_by_the_pods_of_kube_ovns_master_branch() {
     kube_ovn_as_the_network_says(Some("172.18.0.18"));
 }
