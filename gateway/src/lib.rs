@@ -7,10 +7,13 @@ pub mod bpf;
 #[cfg(feature = "loader")]
 pub mod cli;
 pub mod config;
+#[cfg(feature = "http")]
+pub mod http;
 #[cfg(feature = "log")]
 pub mod log;
 #[cfg(feature = "loader")]
 pub mod net;
+pub mod problem;
 #[cfg(feature = "loader")]
 pub mod run;
 #[cfg(feature = "loader")]

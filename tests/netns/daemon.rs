@@ -53,7 +53,7 @@ fn the_admin_server_answers_the_cluster_and_nobody_else() {
     let admin = Gateway::default().admin_port;
     for family in topology.families() {
         let plan = family.plan();
-        for path in ["/livez", "/readyz", "/metrics"] {
+        for path in ["/livez", "/readyz", "/metrics", "/problems"] {
             let answer = ask(&topology.node, plan.pod, path).unwrap();
             assert!(answer.starts_with("HTTP/1.1 200"), "{path}: {answer}");
         }

@@ -11,6 +11,7 @@ mod cleanup;
 mod context;
 mod events;
 mod finalizer;
+mod gateways;
 mod lb_svc;
 mod reconcile;
 mod related;

@@ -23,7 +23,7 @@ use super::events::Events;
 use super::reconcile::reconcile;
 use super::waiting::Waiting;
 use super::writer::{WriteError, Writer};
-use super::{Failure, Options, subnet_status};
+use super::{Failure, Options, gateways, subnet_status};
 
 /// After the first failure of a Service, doubled with each further one.
 const FIRST_RETRY: Duration = Duration::from_millis(500);
@@ -90,6 +90,7 @@ impl Operator {
             Arc::new(Context::new(self.options, self.caches, writer, events, addresses, lb_svc.clone()));
         self.tasks.spawn(on_change(lb_svc, context.clone(), self.queue.clone()));
         self.tasks.spawn(orphans(context.clone()));
+        self.tasks.spawn(gateways::listen(context.clone()));
         // What came while another led is in the queue, too.
         for service in caches::all(&services) {
             let _ = self.queue.send(service);

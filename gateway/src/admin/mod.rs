@@ -1,6 +1,6 @@
 //! The admin server: probes and metrics for the cluster, the whole status for the CLI.
 //!
-//! `/livez`, `/readyz` and `/metrics` are served on the cluster interface's addresses and on loopback, `/status` besides
+//! `/livez`, `/readyz`, `/metrics` and `/problems` are served on the cluster interface's addresses and on loopback, `/status` besides
 //! them on a unix socket in the runtime folder. Nothing is reachable through the external interface: each TCP listener is
 //! bound to one address *and* to that address' device, since Linux otherwise accepts a packet for any local address on
 //! any interface.
@@ -8,9 +8,10 @@
 mod client;
 mod listeners;
 mod metrics;
+mod problems;
 mod socket;
 
-pub use client::{Answer, get};
+pub use client::get;
 pub use listeners::{Bind, Listeners};
 pub use metrics::{Metrics, render};
 pub use socket::LocalSocket;
@@ -22,6 +23,7 @@ use axum::extract::State;
 use axum::http::{StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use axum::routing::get as on_get;
+use serde::Serialize;
 
 use crate::status::Status;
 
@@ -39,12 +41,13 @@ pub trait Source: Send + Sync + 'static {
 
 type Shared = Arc<dyn Source>;
 
-/// Probes and metrics: what the cluster may see.
+/// Probes, metrics and problems: what the cluster may see.
 pub fn cluster_routes(source: Shared) -> Router {
     Router::new()
         .route("/livez", on_get(livez))
         .route("/readyz", on_get(readyz))
         .route("/metrics", on_get(metrics_text))
+        .route("/problems", on_get(problems_json))
         .with_state(source)
 }
 
@@ -76,8 +79,16 @@ async fn metrics_text(State(source): State<Shared>) -> Response {
     }
 }
 
+async fn problems_json(State(source): State<Shared>) -> Response {
+    json(move || problems::problems(&source.status())).await
+}
+
 async fn status(State(source): State<Shared>) -> Response {
-    match blocking(move || serde_json::to_vec(&source.status())).await {
+    json(move || source.status()).await
+}
+
+async fn json<T: Serialize>(question: impl FnOnce() -> T + Send + 'static) -> Response {
+    match blocking(move || serde_json::to_vec(&question())).await {
         Ok(Ok(json)) => ([(header::CONTENT_TYPE, "application/json")], json).into_response(),
         Ok(Err(error)) => internal(error),
         Err(response) => response,

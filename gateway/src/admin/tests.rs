@@ -111,6 +111,10 @@ async fn listeners_follow_what_is_wanted_and_tell_no_status() {
     .await;
     let status = http(bind.address, "/status").await.unwrap();
     assert!(status.starts_with("HTTP/1.1 404"), "{status}");
+    let problems = http(bind.address, "/problems").await.unwrap();
+    let (_, body) = problems.split_once("\r\n\r\n").unwrap();
+    let told: Vec<crate::problem::Problem> = serde_json::from_str(body).unwrap();
+    assert_eq!(told.len(), 1, "{problems}");
     let metrics = http(bind.address, "/metrics").await.unwrap();
     assert!(metrics.contains("application/openmetrics-text") && metrics.ends_with("# EOF\n"), "{metrics}");
 
