@@ -78,7 +78,7 @@ impl Proxy {
         self.state.journal.all()
     }
 
-    /// The writes among them that the server accepted, except Leases and Events.
+    /// The writes among them that the server accepted, except Leases, Events and Subnets' status.
     pub fn writes(&self) -> Vec<Exchange> {
         self.exchanges().into_iter().filter(Exchange::is_accepted_write).collect()
     }
