@@ -51,4 +51,26 @@ mod tests {
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
     }
+
+    #[test]
+    fn every_flag_of_run_is_documented_with_its_variable_and_default() {
+        let documentation = include_str!("../../../docs/controller.md");
+        let command = Cli::command();
+        let run = command.find_subcommand("run").unwrap();
+        for flag in run.get_arguments().filter(|flag| flag.get_long().is_some_and(|long| long != "help")) {
+            let variable = flag.get_env().and_then(|variable| variable.to_str()).unwrap();
+            let row = format!("| `--{}` | `{variable}` | ", flag.get_long().unwrap());
+            let line = documentation.lines().find(|line| line.starts_with(&row));
+            let line = line.unwrap_or_else(|| panic!("docs/controller.md lacks {row}"));
+            let defaults: Vec<_> =
+                flag.get_default_values().iter().filter_map(|value| value.to_str()).collect();
+            // What stands for nothing, and what changes with each version, is described in words.
+            if let [default] = defaults.as_slice()
+                && !matches!(*default, "" | "[]" | "{}")
+                && !default.contains(env!("CARGO_PKG_VERSION"))
+            {
+                assert!(line[row.len()..].starts_with(&format!("`{default}` |")), "{line}: not {default}");
+            }
+        }
+    }
 }
