@@ -46,7 +46,6 @@ async fn only_pod(world: &World, what: &str, holds: impl Fn(&Pod) -> bool) -> Po
 #[test]
 fn a_deployment_becomes_a_ready_pod_and_goes_with_all_that_it_made() {
     world::test(async |world| {
-        println!("the servers answered after {:.1?}", world.servers.started_in());
         world.kubelet.set("web-", Conduct::Pending);
         make_deployment(world).await;
         let pod = only_pod(world, "the controller manager makes a pod", |_| true).await;

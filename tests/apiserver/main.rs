@@ -42,5 +42,6 @@
 mod acceptance;
 mod faults;
 mod harness;
+mod leftovers;
 mod played;
 mod seed;

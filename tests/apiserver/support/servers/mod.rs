@@ -4,7 +4,9 @@ mod audit;
 mod credentials;
 mod definitions;
 
+use std::io::Write as _;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -47,7 +49,16 @@ impl Servers {
     /// The set that all tests of this program share, started by the first who asks.
     pub async fn shared() -> Arc<Self> {
         static SHARED: OnceCell<Arc<Servers>> = OnceCell::const_new();
-        let start = async || anyhow::Ok(Arc::new(Self::start().await?));
+        let start = async || {
+            let servers = Self::start().await?;
+            // Past the capture of what tests print, so that it is seen.
+            let time = servers.started_in;
+            writeln!(
+                std::io::stdout(),
+                "etcd, kube-apiserver and kube-controller-manager answered after {time:.1?}"
+            )?;
+            anyhow::Ok(Arc::new(servers))
+        };
         Arc::clone(SHARED.get_or_try_init(start).await.expect("the servers start"))
     }
 
@@ -83,6 +94,11 @@ impl Servers {
     /// How long the start took.
     pub const fn started_in(&self) -> Duration {
         self.started_in
+    }
+
+    /// Where their files and logs are.
+    pub fn folder(&self) -> &Path {
+        self.folder.path()
     }
 
     /// A client that may do everything. It belongs to the caller's runtime.
