@@ -44,4 +44,5 @@ mod faults;
 mod harness;
 mod leftovers;
 mod played;
+mod role;
 mod seed;
