@@ -44,5 +44,7 @@ mod faults;
 mod harness;
 mod leftovers;
 mod played;
+mod policy;
+mod reports;
 mod role;
 mod seed;

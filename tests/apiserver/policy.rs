@@ -32,7 +32,8 @@ async fn install(world: &World) -> Api<Service> {
     let services = world.api::<Service>();
     eventually("the policy is in force", async || {
         let refused =
-            refusal(&services, "probe", json!({ PROVIDER: "nowhere" }), json!({ "type": "LoadBalancer" })).await;
+            refusal(&services, "probe", json!({ PROVIDER: "nowhere" }), json!({ "type": "LoadBalancer" }))
+                .await;
         if refused.is_none() {
             services.delete("probe", &DeleteParams::default()).await.unwrap();
         }
@@ -57,7 +58,12 @@ fn what_is_wrong_in_a_service_alone_is_refused_at_once() {
         let none = json!({});
         let cases = [
             ("no-namespace", at("net"), ours(""), Some(("metadata.annotations", "`net`"))),
-            ("three-parts", at("net.default.ovn"), ours(""), Some(("metadata.annotations", "`net.default.ovn`"))),
+            (
+                "three-parts",
+                at("net.default.ovn"),
+                ours(""),
+                Some(("metadata.annotations", "`net.default.ovn`")),
+            ),
             ("no-provider", none.clone(), class("sluice.io/lb-svc"), Some(("metadata.annotations", "``"))),
             ("no-address", at("net.default"), ours("172.18.0"), Some(("spec.loadBalancerIP", "`172.18.0`"))),
             ("good", at("net.default"), ours(""), None),
@@ -94,7 +100,9 @@ fn a_service_that_was_wrong_before_the_policy_can_be_labelled_and_deleted() {
             services.patch("wrong", &PatchParams::default(), &Patch::Merge(patch)).await.map(drop)
         };
         patch(json!({ "metadata": { "labels": { "a": "b" } } })).await.unwrap();
-        patch(json!({ "spec": { "sessionAffinity": "ClientIP" } })).await.expect_err("an edit that leaves it wrong");
+        patch(json!({ "spec": { "sessionAffinity": "ClientIP" } }))
+            .await
+            .expect_err("an edit that leaves it wrong");
         services.delete("wrong", &DeleteParams::default()).await.unwrap();
         patch(json!({ "metadata": { "finalizers": null } })).await.unwrap();
         world.gone::<Service>("wrong").await;

@@ -43,7 +43,8 @@ async fn gateway(pod: &Pod) -> Arc<Mutex<Vec<Problem>>> {
 fn a_refused_file_and_a_table_that_fills_reach_the_service() {
     world::test(async |world| {
         let network = world.external_network().await;
-        world.controller().await.start().await;
+        let mut controller = world.controller().await;
+        controller.start().await;
         world.service("web").on(&network).port(80).create().await;
         world.published("web").await;
         let report = gateway(&world.gateway_pod("web").await).await;

@@ -15,7 +15,8 @@ use prometheus_client::registry::Registry;
 const PREFIX: &str = "sluice_controller";
 
 type Labels = Vec<(&'static str, String)>;
-type Number = Gauge<u64, AtomicU64>;
+/// A number that goes up and down; clones are one number.
+pub type Number = Gauge<u64, AtomicU64>;
 
 /// How far a Service of ours has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]

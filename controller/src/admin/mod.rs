@@ -4,7 +4,7 @@ mod health;
 mod metrics;
 
 pub use health::Health;
-pub use metrics::{Metrics, ServiceState};
+pub use metrics::{Metrics, Number, ServiceState};
 
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};

@@ -14,11 +14,10 @@ use tokio::sync::oneshot;
 use tracing::info;
 
 use super::cluster;
-use super::election::{Election, identity, lease_name};
+use super::election::{Election, identity};
 use super::gateway_pods::GatewayPods;
 use super::time::Time;
 use crate::admin::{self, Health, Metrics};
-use crate::lease::{Elector, Gate};
 use crate::operator::addresses::KubeOvnMode;
 use crate::operator::writer::Writer;
 use crate::operator::{Lookout, Operator, Options};
@@ -93,7 +92,6 @@ impl Run {
     async fn serve(self) -> anyhow::Result<()> {
         // Before anything is touched: a signal that comes early must not leave things half done.
         let end = end_of_process()?;
-        let timing = self.election.timing()?;
         let options = Options {
             namespace: self.namespace,
             grace_period: self.grace_period.0,
@@ -116,55 +114,32 @@ impl Run {
         let admin = admin::serve(listener, health.clone(), metrics.clone());
 
         let identity = identity();
-        let (elector, gate) = if self.election.leader_elect {
-            let namespace =
-                self.election.lease_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-            let name = lease_name(options.namespace.as_deref());
-            let (elector, gate) = Elector::new(client.clone(), &namespace, &name, identity.clone(), timing);
-            (Some(elector), gate)
-        } else {
-            (None, Gate::without_election())
-        };
-        let writer = Writer::new(client.clone(), gate.clone(), metrics.clone());
+        let (elector, gate) = self.election.stand(&client, options.namespace.as_deref(), &identity)?;
+        let writer = Writer::new(client.clone(), gate, metrics.clone());
         let operator = Operator::start(&client, options, &health);
         health.started();
 
         let (released, release) = oneshot::channel::<()>();
-        let lease = async {
+        let (of_lease, leader) = (health.clone(), metrics.leader.clone());
+        // A task of its own: no work of this process keeps the lease from being renewed.
+        let mut lease = tokio::spawn(async move {
+            let release = async { drop(release.await) };
             match elector {
-                Some(elector) => elector.run(&health, &metrics, async { drop(release.await) }).await,
+                Some(elector) => elector.run(&of_lease, &leader, release).await,
                 None => {
-                    metrics.leader.set(1);
-                    drop(release.await);
+                    leader.set(1);
+                    release.await;
                     Ok(())
                 }
             }
-        };
-        let lead = async {
-            let mut end = pin!(end);
-            let (lookout, kube_ovn_lb_svc) = tokio::select! {
-                started = Lookout::start(&client, health.clone(), metrics.clone()) => started,
-                () = &mut end => return Ok(()),
-            };
-            let lead = async {
-                tokio::select! {
-                    () = gate.opened() => operator.lead(writer, identity, kube_ovn_lb_svc, end).await,
-                    () = &mut end => Ok(()),
-                }
-            };
-            tokio::select! {
-                result = lead => result,
-                never = lookout.run() => match never {},
-            }
-        };
+        });
         let work = async {
-            let mut lease = pin!(lease);
             tokio::select! {
-                lost = &mut lease => lost.context("leading"),
-                result = lead => {
+                lost = &mut lease => lost.context("the task of the lease")?.context("leading"),
+                result = lead(operator, writer, identity, &health, end) => {
                     // Given up after the last write.
                     drop(released);
-                    lease.await.context("leading")?;
+                    lease.await.context("the task of the lease")?.context("leading")?;
                     result.context("serving Services")
                 }
                 () = beat(&health) => Ok(()),
@@ -174,6 +149,32 @@ impl Run {
             result = work => result,
             result = admin => result.context("answering probes"),
         }
+    }
+}
+
+/// Waits for the lease, then serves Services until `end`, and looks for Kube-OVN's own load balancer all the while.
+async fn lead(
+    operator: Operator,
+    writer: Writer,
+    identity: String,
+    health: &Health,
+    end: impl Future<Output = ()>,
+) -> anyhow::Result<()> {
+    let mut end = pin!(end);
+    let (lookout, kube_ovn_lb_svc) = tokio::select! {
+        started = Lookout::start(writer.client(), health.clone(), writer.metrics().clone()) => started,
+        () = &mut end => return Ok(()),
+    };
+    let gate = writer.gate().clone();
+    let lead = async {
+        tokio::select! {
+            () = gate.opened() => operator.lead(writer, identity, kube_ovn_lb_svc, end).await,
+            () = &mut end => Ok(()),
+        }
+    };
+    tokio::select! {
+        result = lead => result,
+        never = lookout.run() => match never {},
     }
 }
 

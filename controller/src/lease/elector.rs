@@ -13,7 +13,7 @@ use tracing::{debug, info, warn};
 
 use super::candidate::Candidate;
 use super::{Gate, Timing};
-use crate::admin::{Health, Metrics};
+use crate::admin::{Health, Number};
 use crate::operator::writer::FIELD_MANAGER;
 
 /// What the health calls it.
@@ -92,22 +92,22 @@ impl Elector {
     }
 
     /// Waits for the Lease, then renews it until `end`, then gives it up. Whatever writes must be over before `end` is. It shows
-    /// `health` that it lives.
+    /// `health` that it lives, and `leader` whether it leads.
     ///
     /// # Errors
     /// The Lease was held and is lost.
     pub async fn run(
         mut self,
         health: &Health,
-        metrics: &Metrics,
+        leader: &Number,
         end: impl Future<Output = ()>,
     ) -> Result<(), Lost> {
         let lost = tokio::select! {
-            lost = self.lead(health, metrics) => lost,
+            lost = self.lead(health, leader) => lost,
             () = end => {
                 self.release().await;
                 health.ended(TASK);
-                metrics.leader.set(0);
+                leader.set(0);
                 return Ok(());
             }
         };
@@ -116,9 +116,9 @@ impl Elector {
     }
 
     /// Gets the Lease and keeps it for as long as it can.
-    async fn lead(&mut self, health: &Health, metrics: &Metrics) -> Lost {
+    async fn lead(&mut self, health: &Health, leader: &Number) -> Lost {
         let mut until = self.acquire(health).await;
-        metrics.leader.set(1);
+        leader.set(1);
         info!(lease = self.lease, identity = self.candidate.identity(), "leading");
         let mut last = "the process was stopped".to_owned();
         loop {

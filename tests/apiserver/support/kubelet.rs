@@ -202,7 +202,8 @@ fn pod_address(pod: &Pod) -> String {
     let mut hasher = DefaultHasher::new();
     pod.uid().hash(&mut hasher);
     let [high, low, ..] = hasher.finish().to_be_bytes();
-    Ipv4Addr::new(10, 16, high, low).to_string()
+    // The controller asks its gateways: that must not leave the machine.
+    Ipv4Addr::new(127, 16, high, low).to_string()
 }
 
 /// The pod may have gone, or have been replaced by another of its name, meanwhile.
