@@ -116,7 +116,7 @@ fn key(port: u16, protocol: Protocol) -> ServiceKey<[u8; 4]> {
 }
 
 fn flow_key(client: [u8; 4], client_port: u16, vip_port: u16, protocol: Protocol) -> FlowKey<[u8; 4]> {
-    FlowKey { client, vip: VIP, client_port, vip_port, protocol: protocol.number(), pad: [0; 3] }
+    FlowKey { client, vip: VIP, client_port, vip_port, protocol: u32::from(protocol.number()) }
 }
 
 fn reply_key(target: &Target<[u8; 4]>, snat_port: u16) -> ReplyKey<[u8; 4]> {
@@ -125,8 +125,7 @@ fn reply_key(target: &Target<[u8; 4]>, snat_port: u16) -> ReplyKey<[u8; 4]> {
         snat: target.snat,
         target_port: target.port,
         snat_port,
-        protocol: target.protocol,
-        pad: [0; 3],
+        protocol: u32::from(target.protocol),
     }
 }
 

@@ -136,8 +136,7 @@ impl<N: Net> Peer<N> {
             vip: N::VIP,
             client_port: self.port,
             vip_port: VIP_PORT,
-            protocol: self.protocol,
-            pad: [0; 3],
+            protocol: u32::from(self.protocol),
         }
     }
 
@@ -166,8 +165,7 @@ fn reply_key<N: Net>(protocol: u8, port: u16) -> ReplyKey<N::Addr> {
         snat: N::SNAT,
         target_port: TARGET_PORT,
         snat_port: port,
-        protocol,
-        pad: [0; 3],
+        protocol: u32::from(protocol),
     }
 }
 
@@ -213,7 +211,7 @@ fn receiver<N: Net>(outcome: &Outcome) -> Option<(Vec<u8>, u16)> {
 }
 
 /// Owners of the reservations by port.
-fn owners<N: Net>(rig: &Rig<N>) -> HashMap<(u8, u16), Owner<N::Addr>> {
+fn owners<N: Net>(rig: &Rig<N>) -> HashMap<(u32, u16), Owner<N::Addr>> {
     rig.replies().into_iter().map(|(key, reply)| ((key.protocol, key.snat_port), reply.owner())).collect()
 }
 
@@ -245,7 +243,8 @@ fn settle<N: Net>(rig: &Rig<N>, peers: &[Peer<N>]) {
         .collect();
     let owners = owners(rig);
     for (peer, port) in peers.iter().zip(ports) {
-        assert_eq!(owners.get(&(peer.protocol, port)), Some(&peer.owner()), "{peer:?} has another's {port}");
+        let owner = owners.get(&(u32::from(peer.protocol), port));
+        assert_eq!(owner, Some(&peer.owner()), "{peer:?} has another's {port}");
         let back = receiver::<N>(&rig.reverse(&answer::<N>(peer.protocol, port)));
         assert_eq!(back, Some(peer.end()), "{port}");
     }

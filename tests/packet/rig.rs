@@ -335,21 +335,14 @@ impl<N: Net> Rig<N> {
         for number in 0..ports::COUNT {
             let port = ports::FIRST + number as u16;
             let owner = Owner { client: client::<N>(1000 + number), client_port: 1, target: slot };
-            let key = FlowKey {
-                client: owner.client,
-                vip: N::VIP,
-                client_port: 1,
-                vip_port: VIP_PORT,
-                protocol,
-                pad: [0; 3],
-            };
+            let key =
+                FlowKey { client: owner.client, vip: N::VIP, client_port: 1, vip_port: VIP_PORT, protocol };
             let reply = ReplyKey {
                 target: N::TARGET,
                 snat: N::SNAT,
                 target_port: TARGET_PORT,
                 snat_port: port,
                 protocol,
-                pad: [0; 3],
             };
             let activity = Activity::new(now, 1);
             let flow = Flow {

@@ -46,8 +46,7 @@ pub fn lookup_v4(context: TcContext) -> i32 {
             vip: (*((data + 30) as *const u32)).to_ne_bytes(),
             client_port: u16::from_be(ports as u16),
             vip_port: u16::from_be((ports >> 16) as u16),
-            protocol: *((data + 23) as *const u8),
-            pad: [0; 3],
+            protocol: u32::from(*((data + 23) as *const u8)),
         }
     };
     match yardstick.get_ptr(key) {
@@ -72,8 +71,7 @@ pub fn lookup_v6(context: TcContext) -> i32 {
             vip: bytemuck::cast(*((data + 38) as *const [u32; 4])),
             client_port: u16::from_be(ports as u16),
             vip_port: u16::from_be((ports >> 16) as u16),
-            protocol: *((data + 20) as *const u8),
-            pad: [0; 3],
+            protocol: u32::from(*((data + 20) as *const u8)),
         }
     };
     match yardstick_v6.get_ptr(key) {

@@ -17,9 +17,7 @@ pub struct FlowKey<A> {
     /// The service port, host byte order.
     pub vip_port: u16,
     /// IP protocol number.
-    pub protocol: u8,
-    /// Zero.
-    pub pad: [u8; 3],
+    pub protocol: u32,
 }
 
 /// Value of `flows_v4/6`. The first eight bytes are changed only by compare-and-swap of the whole word.
@@ -110,9 +108,7 @@ pub struct FragmentKey<A> {
     /// The identification field, host byte order.
     pub id: u32,
     /// IP protocol number (IPv6: the one in the fragment header).
-    pub protocol: u8,
-    /// Zero.
-    pub pad: [u8; 3],
+    pub protocol: u32,
 }
 
 /// What the first fragment decided for those that follow.

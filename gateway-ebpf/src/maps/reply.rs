@@ -17,9 +17,7 @@ pub struct ReplyKey<A> {
     /// The reserved source port, host byte order.
     pub snat_port: u16,
     /// IP protocol number.
-    pub protocol: u8,
-    /// Zero.
-    pub pad: [u8; 3],
+    pub protocol: u32,
 }
 
 /// Whose a reservation is.

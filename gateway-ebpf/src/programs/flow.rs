@@ -29,8 +29,7 @@ pub(super) fn reply_key<A: Copy>(target: &Target<A>, port: u16) -> ReplyKey<A> {
         snat: target.snat,
         target_port: target.port,
         snat_port: port,
-        protocol: target.protocol,
-        pad: [0; 3],
+        protocol: u32::from(target.protocol),
     }
 }
 
@@ -59,14 +58,13 @@ pub(super) fn client_next_hop<A: Address>(target: &Target<A>, client: &A) -> Opt
 
 /// The client's view of a packet that came from it.
 #[inline(always)]
-pub(super) const fn key_of<A: Copy>(packet: &Packet<A>) -> FlowKey<A> {
+pub(super) fn key_of<A: Copy>(packet: &Packet<A>) -> FlowKey<A> {
     FlowKey {
         client: packet.source,
         vip: packet.destination,
         client_port: packet.source_port,
         vip_port: packet.destination_port,
-        protocol: packet.protocol,
-        pad: [0; 3],
+        protocol: u32::from(packet.protocol),
     }
 }
 
@@ -78,8 +76,7 @@ pub(super) fn flow_key<A: Copy>(owner: &Owner<A>, target: &Target<A>) -> FlowKey
         vip: target.vip,
         client_port: owner.client_port,
         vip_port: target.vip_port,
-        protocol: target.protocol,
-        pad: [0; 3],
+        protocol: u32::from(target.protocol),
     }
 }
 

@@ -85,7 +85,8 @@ fn advance<A>(flow: *mut Flow, current: FlowHead, packet: &Packet<A>) {
 #[inline(always)]
 fn open<T: Tables>(scratch: &mut Scratch<Addr<T>>) -> i32 {
     let key = &scratch.flow;
-    let service_key = ServiceKey { vip: key.vip, port: key.vip_port, protocol: key.protocol, pad: 0 };
+    let service_key =
+        ServiceKey { vip: key.vip, port: key.vip_port, protocol: scratch.packet.protocol, pad: 0 };
     let Some(service) = T::services().get_ptr(&service_key) else { return PASS };
     // SAFETY: a map value; user space replaces an entry by a new element and never writes into one.
     let service = unsafe { *service };

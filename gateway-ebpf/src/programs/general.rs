@@ -244,8 +244,7 @@ fn fragment_key<A: Copy>(packet: &Packet<A>) -> FragmentKey<A> {
         source: packet.source,
         destination: packet.destination,
         id: packet.id,
-        protocol: packet.protocol,
-        pad: [0; 3],
+        protocol: u32::from(packet.protocol),
     }
 }
 

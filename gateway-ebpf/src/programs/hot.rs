@@ -42,8 +42,7 @@ pub fn forward<T: Tables>(context: *mut __sk_buff) -> i32 {
         vip: packet.destination,
         client_port: packet.source_port,
         vip_port: packet.destination_port,
-        protocol: packet.protocol,
-        pad: [0; 3],
+        protocol: u32::from(packet.protocol),
     };
     let Some(flow) = T::flows().get_ptr_mut(&key) else { return PASS };
     let head = head(flow);
@@ -96,8 +95,7 @@ pub fn reverse<T: Tables>(context: *mut __sk_buff) -> i32 {
         snat: packet.destination,
         target_port: packet.source_port,
         snat_port: packet.destination_port,
-        protocol: packet.protocol,
-        pad: [0; 3],
+        protocol: u32::from(packet.protocol),
     };
     let Some(reply) = T::replies().get_ptr_mut(&key) else { return PASS };
     let Some((owner, _)) = T::Family::owner(reply) else { return PASS };

@@ -82,8 +82,7 @@ fn towards_target<T: Tables>(scratch: &mut Scratch<Addr<T>>) -> i32 {
         vip: inner.source,
         client_port: inner.destination_port,
         vip_port: inner.source_port,
-        protocol: inner.protocol,
-        pad: [0; 3],
+        protocol: u32::from(inner.protocol),
     };
     let Some(flow) = T::flows().get_ptr_mut(&scratch.rival) else { return PASS };
     let current = head(flow);
@@ -115,8 +114,7 @@ fn towards_client<T: Tables>(scratch: &mut Scratch<Addr<T>>) -> i32 {
         snat: inner.source,
         target_port: inner.destination_port,
         snat_port: inner.source_port,
-        protocol: inner.protocol,
-        pad: [0; 3],
+        protocol: u32::from(inner.protocol),
     };
     let Some(reply) = T::replies().get_ptr_mut(&scratch.reply) else { return PASS };
     let flow = match owner_flow::<T>(scratch, reply) {

@@ -236,7 +236,7 @@ fn enter<T: Tables>(scratch: &mut Scratch<Addr<T>>, found: u32) -> i32 {
 /// The first eight bytes of a flow that is new.
 #[inline(always)]
 fn new_head<A: Address>(scratch: &Scratch<A>) -> FlowHead {
-    let state = State::first(scratch.flow.protocol);
+    let state = State::first(scratch.packet.protocol);
     FlowHead::new(scratch.snat_port, scratch.target as u16, flow_check(&scratch.flow), state)
 }
 

@@ -15,14 +15,13 @@ use crate::{
 
 /// The target's view of a packet that came from it.
 #[inline(always)]
-pub(super) const fn key_of<A: Copy>(packet: &Packet<A>) -> ReplyKey<A> {
+pub(super) fn key_of<A: Copy>(packet: &Packet<A>) -> ReplyKey<A> {
     ReplyKey {
         target: packet.source,
         snat: packet.destination,
         target_port: packet.source_port,
         snat_port: packet.destination_port,
-        protocol: packet.protocol,
-        pad: [0; 3],
+        protocol: u32::from(packet.protocol),
     }
 }
 

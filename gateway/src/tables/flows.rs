@@ -73,9 +73,9 @@ pub struct Filter {
 
 impl Filter {
     /// What can be told without the target and the reservation.
-    fn matches(&self, client: IpAddr, protocol: u8, state: State) -> bool {
+    fn matches(&self, client: IpAddr, protocol: u32, state: State) -> bool {
         self.client.is_none_or(|net| net.contains(&client))
-            && self.protocol.is_none_or(|wanted| wanted.number() == protocol)
+            && self.protocol.is_none_or(|wanted| u32::from(wanted.number()) == protocol)
             && self.state.is_none_or(|wanted| wanted == state)
     }
 
@@ -174,7 +174,8 @@ impl Reader<'_> {
         target: &Target<A>,
         reply: Option<Activity>,
     ) -> Option<FlowRecord> {
-        let name = self.names.get(key.vip.ip(), key.vip_port, key.protocol);
+        let protocol = key.protocol as u8;
+        let name = self.names.get(key.vip.ip(), key.vip_port, protocol);
         if !self.filter.matches_service(name.map(|name| name.service.as_str())) {
             return None;
         }
@@ -184,7 +185,7 @@ impl Reader<'_> {
         let target_idle = reply.map(|reply| reply.idle(self.now));
         let idle = target_idle.map_or(client_idle, |idle| idle.min(client_idle));
         Some(FlowRecord {
-            protocol: protocol_name(key.protocol),
+            protocol: protocol_name(protocol),
             state: state.name(),
             service: name.map(|name| name.service.clone()),
             port_name: name.and_then(|name| name.port_name.clone()),
@@ -208,8 +209,7 @@ fn reply_key<A: IpBytes>(flow: &Flow, target: &Target<A>) -> ReplyKey<A> {
         snat: target.snat,
         target_port: target.port,
         snat_port: flow.snat_port,
-        protocol: target.protocol,
-        pad: [0; 3],
+        protocol: u32::from(target.protocol),
     }
 }
 
@@ -259,7 +259,6 @@ mod tests {
             client_port: 40_000,
             vip_port: 80,
             protocol: 6,
-            pad: [0; 3],
         };
         let target = Target {
             address: [10, 109, 201, 193],

@@ -54,7 +54,7 @@ fn both_cpus_take_the_last_ports<N: Net>() {
     assert_eq!(ports.len(), opened.len(), "a port was given to two clients");
     assert!(ports.iter().all(|port| dead(*port)), "a port in use was given away");
     let owners = owners(&rig);
-    assert!(opened.iter().all(|(port, owner)| owners[&(UDP, *port)] == *owner));
+    assert!(opened.iter().all(|(port, owner)| owners[&(u32::from(UDP), *port)] == *owner));
     let refused = 2 * u64::from(CLIENTS) - opened.len() as u64;
     assert_eq!(rig.dropped(Drop::PortsExhausted), refused);
     let there_were = (ports::FIRST..=u16::MAX).filter(|port| dead(*port)).count();

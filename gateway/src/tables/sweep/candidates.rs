@@ -45,7 +45,7 @@ pub(super) fn flow<A: IpBytes>(
     now: u32,
 ) -> Fate {
     let lost = target.state == TARGET_REMOVED
-        || target.state == TARGET_DRAINING && key.protocol == Protocol::Udp.number();
+        || target.state == TARGET_DRAINING && key.protocol == u32::from(Protocol::Udp.number());
     let timeout = State::from_raw(flow.state).timeout(timeouts);
     if !lost && admitted.get(&target.service).is_some_and(|ranges| !admits(ranges, key.client)) {
         Fate::Flush
@@ -91,7 +91,7 @@ mod tests {
 
     const NOW: u32 = 1_000;
 
-    fn judge(state: State, protocol: u8, idle: u32, target: u8, admitted: &Admitted<[u8; 4]>) -> Fate {
+    fn judge(state: State, protocol: u32, idle: u32, target: u8, admitted: &Admitted<[u8; 4]>) -> Fate {
         let key = FlowKey { client: [10, 1, 2, 3], protocol, ..FlowKey::default() };
         let value = Flow { state: state as u8, activity: Activity::new(NOW - idle, 77).0, ..Flow::default() };
         let target = Target { state: target, service: 5, ..Target::default() };

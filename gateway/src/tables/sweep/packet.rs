@@ -40,7 +40,6 @@ mod tests {
             client_port: 4660,
             vip_port: 80,
             protocol: 6,
-            pad: [0; 3],
         };
         let packets: Vec<_> = packets(Op::Flush, &vec![key; 65]).collect();
         assert_eq!(packets.iter().map(Vec::len).collect::<Vec<_>>(), [16 + 64 * 16, 16 + 16]);
