@@ -8,6 +8,7 @@
     reason = "a key passed by value is a second copy on the BPF stack"
 )]
 
+mod clock;
 pub mod entry;
 mod flow;
 mod forward;
@@ -29,6 +30,7 @@ pub mod tables;
 
 use aya_ebpf::helpers::generated::bpf_loop;
 
+pub(crate) use self::clock::now;
 use crate::verdict::Drop;
 
 /// The packet is not for this program: the next program, or the kernel, sees it untouched.
@@ -52,13 +54,6 @@ pub(crate) const fn fold(outcome: Result<i32, Drop>) -> i32 {
         Ok(action) => action,
         Err(reason) => dropped(reason),
     }
-}
-
-/// CLOCK_MONOTONIC in coarse seconds.
-#[inline(always)]
-pub(crate) fn now() -> u32 {
-    // SAFETY: the helper has no arguments and no side effects.
-    crate::maps::clock_seconds(unsafe { aya_ebpf::helpers::generated::bpf_ktime_get_coarse_ns() })
 }
 
 /// Calls `step` with 0, 1, ... below `times` and `state`, until it returns something else than 0 (`bpf_loop`, Linux 5.17). The
