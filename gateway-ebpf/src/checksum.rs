@@ -31,14 +31,22 @@ impl Delta {
     #[inline(always)]
     #[must_use]
     pub fn address<A: Address>(self, old: &A, new: &A) -> Self {
-        let (old, new) = (old.words(), new.words());
-        let mut sum = self.0 + !old[0] as u64 + new[0] as u64;
-        if A::LEN == 16 {
-            sum += !old[1] as u64 + new[1] as u64;
-            sum += !old[2] as u64 + new[2] as u64;
-            sum += !old[3] as u64 + new[3] as u64;
-        }
-        Self(sum)
+        self.without(old).with(new)
+    }
+
+    /// Also takes an address away.
+    #[inline(always)]
+    #[must_use]
+    pub fn without<A: Address>(self, old: &A) -> Self {
+        // The complement of each word, all at once.
+        Self(self.0 + A::LEN as u64 / 4 * 0xffff_ffff - sum(old))
+    }
+
+    /// Also adds an address.
+    #[inline(always)]
+    #[must_use]
+    pub fn with<A: Address>(self, new: &A) -> Self {
+        Self(self.0 + sum(new))
     }
 
     /// Both differences.
@@ -73,6 +81,13 @@ impl Delta {
     pub const fn apply(self, check: u16) -> u16 {
         !Self(self.0 + (!check) as u64).sum16()
     }
+}
+
+/// The sum of an address's words.
+#[inline(always)]
+fn sum<A: Address>(address: &A) -> u64 {
+    let [a, b, c, d] = address.words();
+    if A::LEN == 4 { u64::from(a) } else { u64::from(a) + u64::from(b) + u64::from(c) + u64::from(d) }
 }
 
 /// Folds a 32-bit one's complement sum to 16 bits.

@@ -18,7 +18,9 @@ use crate::{
 /// The neighbour on the cluster link through which a target is reached.
 #[inline(always)]
 pub(super) fn next_hop<A: Address>(target: &Target<A>) -> A {
-    if target.cluster_next_hop.is_zero() { target.address } else { target.cluster_next_hop }
+    // Words, since an address as such is copied in bytes.
+    let words = target.cluster_next_hop.words();
+    A::from_words(if words == [0; 4] { target.address.words() } else { words })
 }
 
 /// The key of the reservation of `port` towards a target.

@@ -38,8 +38,8 @@ pub fn forward<T: Tables>(context: *mut __sk_buff) -> i32 {
         return PASS;
     }
     let key = FlowKey {
-        client: packet.source,
-        vip: packet.destination,
+        client: packet.source(),
+        vip: packet.destination(),
         client_port: packet.source_port,
         vip_port: packet.destination_port,
         protocol: u32::from(packet.protocol),
@@ -64,7 +64,7 @@ pub fn forward<T: Tables>(context: *mut __sk_buff) -> i32 {
     if let Some(stats) = T::stats().get_ptr_mut(target.service) {
         // SAFETY: a per-CPU value; programs on one CPU do not interrupt one another.
         unsafe {
-            (*stats).forward_packets += u64::from(skb.segments());
+            (*stats).forward_packets += u64::from(packet.segments(&skb));
             (*stats).forward_bytes += u64::from(packet.length);
         }
     }
@@ -75,7 +75,7 @@ pub fn forward<T: Tables>(context: *mut __sk_buff) -> i32 {
         destination_port: target.port,
     };
     let next_hop = next_hop(target);
-    match rewrite::direct::<T::Family>(&skb, &packet, &to) {
+    match rewrite::direct(&skb, &packet, &to) {
         Ok(()) => skb.redirect::<T::Family>(config.cluster_ifindex, &next_hop),
         Err(reason) => dropped(reason),
     }
@@ -91,8 +91,8 @@ pub fn reverse<T: Tables>(context: *mut __sk_buff) -> i32 {
         return PASS;
     }
     let key = ReplyKey {
-        target: packet.source,
-        snat: packet.destination,
+        target: packet.source(),
+        snat: packet.destination(),
         target_port: packet.source_port,
         snat_port: packet.destination_port,
         protocol: u32::from(packet.protocol),
@@ -113,7 +113,7 @@ pub fn reverse<T: Tables>(context: *mut __sk_buff) -> i32 {
     if let Some(stats) = T::stats().get_ptr_mut(target.service) {
         // SAFETY: a per-CPU value; programs on one CPU do not interrupt one another.
         unsafe {
-            (*stats).reverse_packets += u64::from(skb.segments());
+            (*stats).reverse_packets += u64::from(packet.segments(&skb));
             (*stats).reverse_bytes += u64::from(packet.length);
         }
     }
@@ -123,7 +123,7 @@ pub fn reverse<T: Tables>(context: *mut __sk_buff) -> i32 {
         source_port: target.vip_port,
         destination_port: owner.client_port,
     };
-    match rewrite::direct::<T::Family>(&skb, &packet, &to) {
+    match rewrite::direct(&skb, &packet, &to) {
         Ok(()) => skb.redirect::<T::Family>(config.external_ifindex, &next_hop),
         Err(reason) => dropped(reason),
     }

@@ -1,24 +1,57 @@
 //! Plain packets, read straight from the kernel's memory.
 
+use core::marker::PhantomData;
+
 use super::skb::Skb;
 use crate::{
     family::{Address, Family},
-    packet::{ETHERNET, protocol, transport, transport::flags},
+    packet::{ETHERNET, ipv4, ipv6, protocol, transport, transport::flags},
 };
 
-/// The fields of a plain packet, read straight from its headers.
-pub(super) struct Plain<A> {
-    pub source: A,
-    pub destination: A,
+/// The fields of a plain packet, read straight from its headers. Valid until a helper may have moved the packet.
+pub(super) struct Plain<F> {
+    family: PhantomData<F>,
     pub source_port: u16,
     pub destination_port: u16,
     pub protocol: u8,
     /// Address of the IP header.
     pub network: usize,
+    /// Address of the transport checksum.
+    pub checksum: usize,
     /// Length of the IP packet.
     pub length: u32,
     /// Length of the largest IP packet that leaves here: a super-packet is segmented later.
     pub largest: u32,
+    /// Whether this is a super-packet.
+    pub segmented: bool,
+}
+
+impl<F: Family> Plain<F> {
+    /// Address of the source address, which the destination follows.
+    #[inline(always)]
+    pub const fn addresses(&self) -> usize {
+        self.network + if F::IS_V4 { ipv4::SOURCE } else { ipv6::SOURCE } as usize
+    }
+
+    /// Segments that the packet stands for.
+    #[inline(always)]
+    pub fn segments(&self, skb: &Skb) -> u32 {
+        if self.segmented { skb.segments() } else { 1 }
+    }
+
+    /// The source address. Read anew each time, since kept values end up on the stack, which costs as much.
+    #[inline(always)]
+    pub fn source(&self) -> F::Addr {
+        // SAFETY: a `Plain` is made only after its headers were found below `data_end`.
+        unsafe { load_address(self.addresses()) }
+    }
+
+    /// The destination address, as [`Plain::source`].
+    #[inline(always)]
+    pub fn destination(&self) -> F::Addr {
+        // SAFETY: as above.
+        unsafe { load_address(self.addresses() + F::Addr::LEN) }
+    }
 }
 
 /// Loads a value of the packet.
@@ -31,24 +64,26 @@ unsafe fn load<V: Copy>(address: usize) -> V {
     unsafe { *(address as *const V) }
 }
 
-/// Loads an address of the packet, in words rather than bytes.
+/// Loads an address of the packet, in words as long as can be rather than bytes.
 ///
 /// # Safety
 /// As [`load`].
 #[inline(always)]
 unsafe fn load_address<A: Address>(address: usize) -> A {
-    let mut words = [0u32; 4];
-    for (index, word) in words.iter_mut().enumerate().take(A::LEN / 4) {
-        // SAFETY: as the caller promises.
-        *word = unsafe { load(address + index * 4) };
+    // SAFETY: as the caller promises.
+    unsafe {
+        if A::LEN == 4 {
+            A::from_words([load(address), 0, 0, 0])
+        } else {
+            A::from_words(bytemuck::cast([load::<u64>(address), load::<u64>(address + 8)]))
+        }
     }
-    A::from_words(words)
 }
 
 /// Reads a packet without options, extension headers or fragments, with a TTL to spare, of a TCP segment without SYN, FIN
 /// and RST, or of a UDP datagram with a checksum.
 #[inline(always)]
-pub(super) fn plain<F: Family>(skb: &Skb) -> Option<Plain<F::Addr>> {
+pub(super) fn plain<F: Family>(skb: &Skb) -> Option<Plain<F>> {
     let (data, data_end) = (skb.data(), skb.data_end());
     let network = data + ETHERNET as usize;
     let at = network + F::HEADER as usize;
@@ -56,28 +91,27 @@ pub(super) fn plain<F: Family>(skb: &Skb) -> Option<Plain<F::Addr>> {
         return None;
     }
     // SAFETY: the fixed headers and eight bytes of the next lie below `data_end`, as just checked.
-    let (source, destination, length, ttl, ip_protocol, ports) = unsafe {
-        let (length, ttl, ip_protocol, source) = if F::IS_V4 {
+    let (length, ttl, ip_protocol, ports) = unsafe {
+        let (length, ttl, ip_protocol) = if F::IS_V4 {
             let fragment = u16::from_be(load::<u16>(network + 6)) & 0x3fff;
             if load::<u8>(network) != 0x45 || fragment != 0 {
                 return None;
             }
             let length = u32::from(u16::from_be(load::<u16>(network + 2)));
-            (length, load::<u8>(network + 8), load::<u8>(network + 9), network + 12)
+            (length, load::<u8>(network + 8), load::<u8>(network + 9))
         } else {
             if load::<u8>(network) >> 4 != 6 {
                 return None;
             }
             let length = u32::from(u16::from_be(load::<u16>(network + 4))) + F::HEADER;
-            (length, load::<u8>(network + 7), load::<u8>(network + 6), network + 8)
+            (length, load::<u8>(network + 7), load::<u8>(network + 6))
         };
-        let destination = source + F::Addr::LEN;
-        (load_address(source), load_address(destination), length, ttl, ip_protocol, load::<u32>(at))
+        (length, ttl, ip_protocol, load::<u32>(at))
     };
     if ttl <= 1 {
         return None;
     }
-    let header = match ip_protocol {
+    let (header, checksum) = match ip_protocol {
         protocol::TCP => {
             if at + transport::TCP_HEADER as usize > data_end {
                 return None;
@@ -88,7 +122,7 @@ pub(super) fn plain<F: Family>(skb: &Skb) -> Option<Plain<F::Addr>> {
             if header < transport::TCP_HEADER || tcp_flags & (flags::SYN | flags::FIN | flags::RST) != 0 {
                 return None;
             }
-            header
+            (header, at + transport::TCP_CHECKSUM as usize)
         }
         protocol::UDP => {
             // SAFETY: eight bytes of the header lie below `data_end`.
@@ -97,7 +131,7 @@ pub(super) fn plain<F: Family>(skb: &Skb) -> Option<Plain<F::Addr>> {
             if checksum == 0 || udp_length < 8 || udp_length > length.wrapping_sub(F::HEADER) {
                 return None;
             }
-            8
+            (8, at + transport::UDP_CHECKSUM as usize)
         }
         _ => return None,
     };
@@ -107,13 +141,14 @@ pub(super) fn plain<F: Family>(skb: &Skb) -> Option<Plain<F::Addr>> {
     let gso_size = skb.gso_size();
     let largest = if gso_size == 0 { length } else { F::HEADER + header + gso_size };
     Some(Plain {
-        source,
-        destination,
+        family: PhantomData,
         source_port: u16::from_be(ports as u16),
         destination_port: u16::from_be((ports >> 16) as u16),
         protocol: ip_protocol,
         network,
+        checksum,
         length,
         largest,
+        segmented: gso_size != 0,
     })
 }

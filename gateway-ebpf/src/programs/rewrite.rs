@@ -37,61 +37,88 @@ unsafe fn store<V>(address: usize, value: V) {
     unsafe { *(address as *mut V) = value }
 }
 
-/// Stores an address into the packet, in words rather than bytes.
+/// Stores an address into the packet, in words as long as can be rather than bytes.
 ///
 /// # Safety
 /// As [`store`].
 #[inline(always)]
-unsafe fn store_address<A: Address>(address: usize, value: &A) {
+unsafe fn store_address<A: Address>(at: usize, value: &A) {
     let words = value.words();
-    for (index, word) in words.iter().enumerate().take(A::LEN / 4) {
-        // SAFETY: as the caller promises.
-        unsafe { store(address + index * 4, *word) };
+    // SAFETY: as the caller promises.
+    unsafe {
+        if A::LEN == 4 {
+            store(at, words[0]);
+        } else {
+            store(at, bytemuck::cast::<_, [u64; 2]>(words));
+        }
     }
 }
 
 /// Rewrites a plain packet through direct access.
 #[inline(always)]
-pub(super) fn direct<F: Family>(skb: &Skb, packet: &Plain<F::Addr>, to: &To<F::Addr>) -> Result<(), Drop> {
-    let addresses =
-        Delta::ZERO.address(&packet.source, &to.source).address(&packet.destination, &to.destination);
-    let network = packet.network;
-    let transport = network + F::HEADER as usize;
-    let mut uncovered = Delta::ZERO;
+pub(super) fn direct<F: Family>(skb: &Skb, packet: &Plain<F>, to: &To<F::Addr>) -> Result<(), Drop> {
+    let old = Delta::ZERO.without(&packet.source()).without(&packet.destination());
+    let addresses = old.with(&to.source).with(&to.destination);
+    let ports = Delta::ZERO
+        .port(packet.source_port, to.source_port)
+        .port(packet.destination_port, to.destination_port);
     // SAFETY: `Plain` was made only after its headers were found below `data_end`.
-    unsafe {
-        let source = if F::IS_V4 {
-            let ttl = *((network + ipv4::TTL as usize) as *const u16);
-            // The TTL is the first byte of the word in memory, above 1.
-            let less = ttl - 1;
-            let checksum = network + ipv4::CHECKSUM as usize;
-            store(checksum, addresses.word(ttl, less).apply(*(checksum as *const u16)));
-            store(network + ipv4::TTL as usize, less);
-            network + ipv4::SOURCE as usize
-        } else {
-            // The hop limit is the second byte of the word in memory, above 1.
-            let hop_limit = *((network + 6) as *const u16);
-            let less = hop_limit - 0x100;
-            store(network + 6, less);
-            uncovered = addresses.word(hop_limit, less);
-            network + ipv6::SOURCE as usize
-        };
-        store_address(source, &to.source);
-        store_address(source + F::Addr::LEN, &to.destination);
-        store(transport, u32::from(to.source_port.to_be()) | u32::from(to.destination_port.to_be()) << 16);
-    }
-    let at = ETHERNET + F::HEADER;
-    skb.update_transport_checksum(packet.protocol, at, addresses, true)?;
-    if packet.source_port != to.source_port || packet.destination_port != to.destination_port {
-        let ports = Delta::ZERO
-            .port(packet.source_port, to.source_port)
-            .port(packet.destination_port, to.destination_port);
+    let checksum = unsafe { *(packet.checksum as *const u16) };
+    write_headers(packet, to, addresses);
+    if packet.segmented || may_be_pending(packet, old, checksum) {
+        let at = ETHERNET + F::HEADER;
+        skb.update_transport_checksum(packet.protocol, at, addresses, true)?;
         skb.update_transport_checksum(packet.protocol, at, ports, false)?;
-    }
-    if !F::IS_V4 {
-        skb.update_complete_checksum(uncovered);
+        if !F::IS_V4 {
+            skb.update_complete_checksum(addresses.and(HOP_LIMIT_LESS));
+        }
+    } else {
+        let changed = match addresses.and(ports).apply(checksum) {
+            // A UDP checksum of zero would mean that there is none (RFC 768).
+            0 if packet.protocol == protocol::UDP => 0xffff,
+            changed => changed,
+        };
+        // SAFETY: as above.
+        unsafe { store(packet.checksum, changed) };
+        skb.update_complete_checksum(if F::IS_V4 { addresses.negate() } else { HOP_LIMIT_LESS });
     }
     Ok(())
+}
+
+/// What one hop less makes of the IPv4 word of TTL and protocol.
+const TTL_LESS: Delta = Delta::ZERO.word(0x100_u16.to_be(), 0);
+/// What one hop less makes of the IPv6 word of next header and hop limit.
+const HOP_LIMIT_LESS: Delta = Delta::ZERO.word(1_u16.to_be(), 0);
+
+/// Writes TTL, addresses, ports and the IPv4 header's checksum.
+#[inline(always)]
+fn write_headers<F: Family>(packet: &Plain<F>, to: &To<F::Addr>, addresses: Delta) {
+    let network = packet.network;
+    // SAFETY: `Plain` was made only after its headers were found below `data_end`, and with a TTL above 1.
+    unsafe {
+        if F::IS_V4 {
+            let (ttl, checksum) = (network + ipv4::TTL as usize, network + ipv4::CHECKSUM as usize);
+            store(ttl, *(ttl as *const u8) - 1);
+            store(checksum, addresses.and(TTL_LESS).apply(*(checksum as *const u16)));
+        } else {
+            let hop_limit = network + ipv6::HOP_LIMIT as usize;
+            store(hop_limit, *(hop_limit as *const u8) - 1);
+        }
+        store_address(packet.addresses(), &to.source);
+        store_address(packet.addresses() + F::Addr::LEN, &to.destination);
+        let ports = u32::from(to.source_port.to_be()) | u32::from(to.destination_port.to_be()) << 16;
+        store(network + F::HEADER as usize, ports);
+    }
+}
+
+/// Whether a transport checksum may be one that a device is still to complete (CHECKSUM_PARTIAL). No field of the context tells, but
+/// such a checksum is the sum of the pseudo-header. One in 65 536 of all others looks the same. `old`: the difference that takes
+/// the addresses away.
+#[inline(always)]
+fn may_be_pending<F: Family>(packet: &Plain<F>, old: Delta, checksum: u16) -> bool {
+    let length = (packet.length - F::HEADER) as u16;
+    let rest = old.word(length.to_be(), checksum).word(u16::from(packet.protocol).to_be(), 0);
+    matches!(rest.sum16(), 0 | 0xffff)
 }
 
 /// What the kernel's stack will still do to the packet, if it goes there.
