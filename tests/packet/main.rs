@@ -24,6 +24,7 @@ mod cost;
 mod errors;
 mod fragments;
 mod headers;
+mod hot;
 mod memory;
 mod paths;
 mod races;

@@ -83,7 +83,8 @@ fn no_checksum_stays_none<N: Net>() {
 }
 
 /// Whether this kernel's test runs check the sum of the whole packet (Linux 6.16).
-fn complete_supported() -> bool {
+/// Whether the kernel compares a complete checksum after a test run (Linux 6.16).
+pub fn complete_supported() -> bool {
     let release = std::fs::read_to_string("/proc/sys/kernel/osrelease").expect("the kernel's release");
     let mut numbers = release.split(['.', '-']).map(|part| part.parse::<u32>().unwrap_or(0));
     let version = (numbers.next().unwrap_or(0), numbers.next().unwrap_or(0));
