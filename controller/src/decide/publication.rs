@@ -6,14 +6,14 @@ use std::time::{Duration, Instant};
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Pod};
 
 use super::pod_trouble::is_ready;
-use crate::api::{Provider, annotation};
+use crate::api::Provider;
 
 /// What counts of a gateway pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct GatewayPod {
     /// Its condition `Ready`.
     pub ready: bool,
-    /// The addresses in its annotations.
+    /// The addresses that it has been given, which its annotations say. One that its template asks for alone is not.
     pub carries: Vec<IpAddr>,
     /// Whether it is being deleted.
     pub terminating: bool,
@@ -22,18 +22,28 @@ pub struct GatewayPod {
 impl GatewayPod {
     /// What counts of `pod`, whose network is `provider`.
     pub fn of(pod: &Pod, provider: &Provider) -> Self {
-        let ready = pod.status.as_ref().is_some_and(is_ready);
-        let annotations = pod.metadata.annotations.as_ref();
-        let addresses = annotations
-            .and_then(|annotations| annotations.get(&annotation::of_provider(provider, "ip_address")));
-        let carries = addresses.map(|addresses| parse(addresses).collect()).unwrap_or_default();
-        Self { ready, carries, terminating: pod.metadata.deletion_timestamp.is_some() }
+        let provider = provider.to_string();
+        Self::of_networks(pod, |of| of == provider)
     }
 
     /// The same, whatever its network is.
     pub fn of_any_network(pod: &Pod) -> Self {
-        let ready = pod.status.as_ref().is_some_and(is_ready);
-        Self { ready, carries: carried(pod), terminating: pod.metadata.deletion_timestamp.is_some() }
+        Self::of_networks(pod, |_| true)
+    }
+
+    fn of_networks(pod: &Pod, is_meant: impl Fn(&str) -> bool) -> Self {
+        let is_given = |provider: &str| {
+            let annotations = pod.metadata.annotations.as_ref();
+            let allocated = annotations
+                .and_then(|annotations| annotations.get(&format!("{provider}.kubernetes.io/allocated")));
+            allocated.is_some_and(|allocated| allocated == "true")
+        };
+        let given = named(pod).filter(|(provider, _)| is_meant(provider) && is_given(provider));
+        Self {
+            ready: pod.status.as_ref().is_some_and(is_ready),
+            carries: given.flat_map(|(_, addresses)| parse(addresses)).collect(),
+            terminating: pod.metadata.deletion_timestamp.is_some(),
+        }
     }
 
     /// Whether it serves all of `addresses`, and is going to.
@@ -42,11 +52,18 @@ impl GatewayPod {
     }
 }
 
-/// Every address that `pod` carries, of whatever network: a pod from before an edit may still answer for it.
+/// Every address that `pod` may carry, of whatever network: a pod from before an edit may still answer for it.
 pub fn carried(pod: &Pod) -> Vec<IpAddr> {
-    let annotations = pod.metadata.annotations.iter().flatten();
-    let addresses = annotations.filter(|(key, _)| key.ends_with(".kubernetes.io/ip_address"));
-    addresses.flat_map(|(_, addresses)| parse(addresses)).collect()
+    named(pod).flat_map(|(_, addresses)| parse(addresses)).collect()
+}
+
+/// The addresses in the annotations of `pod`, and the provider of each. Its address in the cluster, which Kube-OVN writes in the
+/// same form, is none of them.
+fn named(pod: &Pod) -> impl Iterator<Item = (&str, &str)> {
+    pod.metadata.annotations.iter().flatten().filter_map(|(key, addresses)| {
+        let provider = key.strip_suffix(".kubernetes.io/ip_address")?;
+        provider.parse::<Provider>().is_ok().then_some((provider, addresses.as_str()))
+    })
 }
 
 /// The addresses that a Service was served at, judged by what it shows and by its pods: for one that is written in a way now that
@@ -235,7 +252,9 @@ mod tests {
         let mut pod: Pod = serde_json::from_value(json!({
             "metadata": {"annotations": {
                 "lb-svc-attachment.kube-system.kubernetes.io/ip_address": "172.18.0.18,fd00:18::18",
+                "lb-svc-attachment.kube-system.kubernetes.io/allocated": "true",
                 "ovn.kubernetes.io/ip_address": "10.16.0.2",
+                "ovn.kubernetes.io/allocated": "true",
             }},
             "status": {"conditions": [
                 {"type": "ContainersReady", "status": "True"}, {"type": "Ready", "status": "True"},
@@ -243,7 +262,13 @@ mod tests {
         }))
         .unwrap();
         assert_eq!(GatewayPod::of(&pod, &provider), ready(&[A, SIX]));
-        assert_eq!(carried(&pod), addresses(&[A, SIX, "10.16.0.2"]));
+        assert_eq!(GatewayPod::of_any_network(&pod), ready(&[A, SIX]));
+        assert_eq!(carried(&pod), addresses(&[A, SIX]));
+        // Its template has asked for it, and nobody has given it yet.
+        let allocated = "lb-svc-attachment.kube-system.kubernetes.io/allocated";
+        pod.metadata.annotations.as_mut().unwrap().remove(allocated).unwrap();
+        assert_eq!(GatewayPod::of(&pod, &provider), ready(&[]));
+        assert_eq!(carried(&pod), addresses(&[A, SIX]), "but it may have it in a moment");
         let conditions =
             json!([{"type": "ContainersReady", "status": "True"}, {"type": "Ready", "status": "False"}]);
         pod.status.as_mut().unwrap().conditions = serde_json::from_value(conditions).unwrap();

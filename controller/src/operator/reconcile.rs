@@ -174,6 +174,11 @@ impl Pass<'_> {
                 let inputs = self.inputs(provider, &resolved, &vips, &file);
                 self.config_map(&inputs).await?;
                 self.deployment(&inputs, deployment.as_ref()).await?;
+                // What was published before stays true. An address that is only asked for, or only given, is not published yet.
+                let again = match status::shown(self.service) {
+                    [] => again,
+                    _ => again.min(self.watch_over().await?),
+                };
                 Ok(Action::requeue(again))
             }
             Outcome::Waiting { reason, again } => {
