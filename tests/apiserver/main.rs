@@ -40,6 +40,7 @@
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
 mod acceptance;
+mod addresses;
 mod faults;
 mod harness;
 mod leftovers;

@@ -20,6 +20,7 @@ use serde::de::DeserializeOwned;
 use sluice_controller::api::{NetworkAttachmentDefinition, Subnet, Vip};
 use tokio::task::JoinHandle;
 
+use crate::wait;
 use pool::Pool;
 
 /// How soon something that failed is tried again.
@@ -56,7 +57,8 @@ impl KubeOvn {
     pub async fn start(client: Client, namespace: &str, version: Version, subnets: Vec<String>) -> Self {
         let pods = Api::namespaced(client.clone(), namespace);
         let mut cluster = Cluster { client, version, subnets, pods, told: Vec::new() };
-        cluster.pass().await.expect("Kube-OVN takes over its Subnets");
+        // A server that has just learnt of a kind says that it is not ready.
+        wait::eventually("Kube-OVN takes over its Subnets", async || cluster.pass().await.ok()).await;
         Self { task: tokio::spawn(cluster.run()) }
     }
 }
