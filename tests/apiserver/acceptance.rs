@@ -1,5 +1,5 @@
-//! What upstream's own end-to-end tests of LoadBalancer Services ask for, without the packets: with Sluice's own addresses, and with those that Kube-OVN gives
-//! in each of its ways.
+//! What upstream's own end-to-end tests of LoadBalancer Services ask for, without the packets: with Sluice's own addresses, and with
+//! those that Kube-OVN gives in each of its ways.
 
 use std::net::IpAddr;
 use std::time::Duration;

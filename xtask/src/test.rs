@@ -47,7 +47,7 @@ enum Rung {
     Packet,
     /// Real traffic between network namespaces, beside iptables as the oracle (root)
     Netns,
-    /// The controller against a real API server; no root
+    /// The controller against a real API server, and with a gateway in namespaces (root)
     Apiserver,
     /// The packet rung and one end-to-end case on other kernels, in virtual machines; no root
     Kernels,
@@ -67,7 +67,7 @@ impl Rung {
     }
 
     fn needs_root(self) -> bool {
-        matches!(self, Self::Packet | Self::Netns)
+        matches!(self, Self::Packet | Self::Netns | Self::Apiserver)
     }
 
     fn needs_programs(self) -> bool {
@@ -80,8 +80,8 @@ impl Rung {
 
     fn groups(self) -> &'static [Group] {
         match self {
-            Self::Unit | Self::Apiserver => &[],
-            Self::Packet | Self::Netns => &[Group::Network],
+            Self::Unit => &[],
+            Self::Packet | Self::Netns | Self::Apiserver => &[Group::Network],
             Self::Kernels => &[Group::Network, Group::Kernels],
         }
     }
@@ -91,7 +91,10 @@ impl Rung {
         command.args(["test", "--no-fail-fast"]);
         match self {
             Self::Unit => command.args(["--workspace", "--lib", "--bins"]),
-            Self::Apiserver => command.args(["--package", "sluice-apiserver-tests", "--test", self.name()]),
+            // The second has the real gateway serve what the controller wrote, in namespaces.
+            Self::Apiserver => command
+                .args(["--package", "sluice-apiserver-tests", "--test", self.name()])
+                .args(["--package", "sluice-traffic-tests", "--test", "traffic"]),
             _ => command.args(["--package", "sluice-tests", "--test", self.name()]),
         };
         if !harness.is_empty() {
@@ -256,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn every_rung_but_unit_is_one_test_target() {
+    fn rungs_are_test_targets() {
         let line = |rung: Rung| process::shell_line(&rung.command(&["x".to_owned()]));
         assert_eq!(line(Rung::Unit), "cargo test --no-fail-fast --workspace --lib --bins -- x");
         assert_eq!(line(Rung::Netns), "cargo test --no-fail-fast --package sluice-tests --test netns -- x");

@@ -24,7 +24,8 @@ pub struct Controller {
 }
 
 impl Controller {
-    /// One for the Services of `namespace`, with the identity and the API server of `kubeconfig`. It does not run yet; it will append to the file `log`.
+    /// One for the Services of `namespace`, with the identity and the API server of `kubeconfig`. It does not run yet; it will append to
+    /// the file `log`.
     pub fn new(kubeconfig: PathBuf, namespace: &str, log: PathBuf) -> Self {
         let namespace = namespace.to_owned();
         Self { process: None, kubeconfig, namespace, admin: loopback::free(), arguments: Vec::new(), log }

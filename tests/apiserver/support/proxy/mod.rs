@@ -99,8 +99,8 @@ impl Proxy {
         self.state.faults.set(mode);
     }
 
-    /// From the server's answer to the `n`th write on (1: the next; counted as by [`Self::writes`]), nothing is let through, that answer included: as if
-    /// the controller had died at that moment. Resolves when that has come. [`Self::set`] to [`Mode::Pass`] ends it.
+    /// From the server's answer to the `n`th write on (1: the next; counted as by [`Self::writes`]), nothing is let through, that answer
+    /// included: as if the controller had died at that moment. Resolves when that has come. [`Self::set`] to [`Mode::Pass`] ends it.
     pub fn cut_after_write(&self, n: usize) -> oneshot::Receiver<Exchange> {
         self.state.faults.cut_after_write(n)
     }

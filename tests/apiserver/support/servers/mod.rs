@@ -25,8 +25,8 @@ use crate::folder::Folder;
 use crate::process::Process;
 use crate::{loopback, programs};
 
-/// Where Services get their cluster addresses from.
-pub const SERVICE_RANGES: &str = "10.96.0.0/12,fd00:10:96::/112";
+/// Where Services get their cluster addresses from: the ranges that those of the packet tests are in.
+const SERVICE_RANGES: &str = "10.96.0.0/12,fd00:10:109::/112";
 /// The controllers of the controller manager that tests need.
 const CONTROLLERS: &str = "deployment-controller,replicaset-controller,garbage-collector-controller,\
                            namespace-controller,serviceaccount-controller";
