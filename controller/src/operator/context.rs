@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::Service;
 use kube::ResourceExt as _;
@@ -12,6 +12,7 @@ use super::Options;
 use super::addresses::Addresses;
 use super::caches::Caches;
 use super::events::Events;
+use super::pace::Pace;
 use super::rollouts::Rollouts;
 use super::writer::Writer;
 use crate::api::namespaced_name;
@@ -42,6 +43,7 @@ pub struct Context {
 struct Memory {
     unserved_since: Option<Instant>,
     failures: u32,
+    pace: Pace,
 }
 
 impl Context {
@@ -65,6 +67,11 @@ impl Context {
         let since = &mut memory.entry(uid(service)).or_default().unserved_since;
         *since = if served { None } else { Some(since.unwrap_or_else(Instant::now)) };
         *since
+    }
+
+    /// Counts a pass; or says in what time there may be one.
+    pub fn pace(&self, service: &Service) -> Result<(), Duration> {
+        self.memory().entry(uid(service)).or_default().pace.start(Instant::now())
     }
 
     /// A pass has ended without failure.

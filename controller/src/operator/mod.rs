@@ -13,6 +13,7 @@ mod events;
 mod finalizer;
 mod gateways;
 mod lb_svc;
+mod pace;
 mod reconcile;
 mod related;
 mod resolve;

@@ -44,12 +44,16 @@ const TROUBLE: Duration = Duration::from_secs(10);
 pub async fn reconcile(service: Arc<Service>, context: Arc<Context>) -> Result<Action, Failure> {
     let dying = service.metadata.deletion_timestamp.is_some();
     let selection = select(&service);
-    if dying || matches!(selection, Ok(Selection::NotOurs(_))) {
-        if finalizer::has(&service) {
-            return cleanup::leave(&service, &context).await;
-        }
+    let leaves = dying || matches!(selection, Ok(Selection::NotOurs(_)));
+    if leaves && !finalizer::has(&service) {
         context.forget(&service);
         return Ok(Action::await_change());
+    }
+    if let Err(wait) = context.pace(&service) {
+        return Ok(Action::requeue(wait));
+    }
+    if leaves {
+        return cleanup::leave(&service, &context).await;
     }
     let left_alone = context.lb_svc.borrow().clone();
     if let Some(reason) = left_alone {
