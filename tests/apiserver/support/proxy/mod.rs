@@ -9,6 +9,7 @@ mod route;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use http_body_util::BodyExt as _;
@@ -39,10 +40,11 @@ pub struct Proxy {
     listener: JoinHandle<()>,
 }
 
-#[derive(Debug)]
+#[derive(Debug, Default)]
 struct State {
     journal: Journal,
     faults: Faults,
+    held: AtomicUsize,
 }
 
 /// The connection is closed instead of an answer.
@@ -63,7 +65,7 @@ impl Proxy {
         let upstream = servers.anonymous().unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
-        let state = Arc::new(State { journal: Journal::default(), faults: Faults::default() });
+        let state = Arc::<State>::default();
         let listener = tokio::spawn(listen(listener, upstream, Arc::clone(&state)));
         Self { address, state, listener }
     }
@@ -87,6 +89,11 @@ impl Proxy {
     pub fn count(&self, verb: &str, resource: &str) -> usize {
         let is_it = |exchange: &Exchange| exchange.route.verb == verb && exchange.route.resource == resource;
         self.exchanges().iter().filter(|exchange| is_it(exchange)).count()
+    }
+
+    /// How many requests wait in [`Mode::Hold`].
+    pub fn held(&self) -> usize {
+        self.state.held.load(Ordering::Relaxed)
     }
 
     /// Forgets what was asked so far.
@@ -155,7 +162,9 @@ async fn forward(
     state: Arc<State>,
 ) -> Result<Response<Body>, NoAnswer> {
     let route = Route::of(request.method(), request.uri());
+    state.held.fetch_add(1, Ordering::Relaxed);
     state.faults.passing().await;
+    state.held.fetch_sub(1, Ordering::Relaxed);
     if let Some(code) = state.faults.replacement(&route) {
         state.journal.note(Exchange { route, code, by_proxy: true });
         let code = StatusCode::from_u16(code).unwrap();
