@@ -406,3 +406,34 @@ proptest! {
         });
     }
 }
+
+#[test]
+fn the_first_family_is_freed_where_the_second_turns_out_to_be_anothers() {
+    block_on(async {
+        let mut world = World::new(2, 1);
+        let served = world.settle(0).await.unwrap();
+        // Behind the cache's back, and after this process has read what there is.
+        world.server.put(foreign(Family::V6, 9));
+        world.ask(0, &[8, 9]);
+        let refusal = world.settle(0).await.unwrap_err();
+        assert!(refusal.fault.contains("fd00::9 is held by Service other/foreign"), "{refusal}");
+        assert_eq!(world.held(0), served, "what is served stays, and nothing comes to it");
+    });
+}
+
+#[test]
+fn half_a_pair_is_freed_where_the_other_half_cannot_be_had_any_more() {
+    for fault in [Fault::Refused, Fault::AnswerLost] {
+        block_on(async {
+            let mut world = World::new(2, 1);
+            world.server.befall([None, Some(fault)]);
+            world.ensure(0).await.expect_err("the second reservation fails");
+            // No host can have the network's address.
+            world.ask(0, &[0]);
+            world.settle(0).await.unwrap_err();
+            let held = world.held(0);
+            // Both may stay, for when the request is taken back.
+            assert!(held.is_empty() || held.len() == 2, "{fault:?}: {held:?}");
+        });
+    }
+}
