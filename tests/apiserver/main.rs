@@ -51,3 +51,4 @@ mod policy;
 mod reports;
 mod role;
 mod seed;
+mod writes;

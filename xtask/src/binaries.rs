@@ -20,6 +20,20 @@ pub fn build() -> Result<()> {
     process::run_quietly("building gateway and controller", &mut command)
 }
 
+/// Builds the controller as it is released, and what measures it. Returns where they are.
+///
+/// # Errors
+/// If the compiler refuses one.
+pub fn build_controller_bench() -> Result<(PathBuf, PathBuf)> {
+    let mut command = process::cargo();
+    command.args(["build", "--release", "--package", "sluice-controller"]);
+    process::run_quietly("building the controller as it is released", &mut command)?;
+    let mut command = process::cargo();
+    command.args(["build", "--package", "sluice-apiserver-tests", "--bins"]);
+    process::run_quietly("building what measures it", &mut command)?;
+    Ok((target().join("release/sluice-controller"), path("sluice-bench-controller")))
+}
+
 /// Where [`build`] puts a program.
 pub fn path(name: &str) -> PathBuf {
     target().join("debug").join(name)

@@ -1,5 +1,6 @@
 //! `cargo xtask`: the one door to building, testing and trying Sluice.
 
+mod bench;
 mod binaries;
 mod build_ebpf;
 mod demo;
@@ -32,6 +33,7 @@ and Ubuntu; elsewhere it prints the exact commands. On a fresh machine with Rust
   cargo xtask test          build everything, lint, run all rungs of tests (root)
   cargo xtask test unit     the tests that need neither root nor BPF in the kernel
   cargo xtask build-ebpf    the BPF programs alone, with their sizes
+  cargo xtask bench controller   what the controller takes for 1000 Services
 
 Environment:
   SLUICE_BPF_RUSTC=PATH     the rustc for the BPF programs, in place of xtask's choice
@@ -51,6 +53,7 @@ enum Command {
     Demo(demo::Args),
     Lint(lint::Args),
     Test(test::Args),
+    Bench(bench::Args),
 }
 
 fn main() -> ExitCode {
@@ -61,6 +64,7 @@ fn main() -> ExitCode {
         Command::Demo(args) => demo::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Test(args) => test::run(&args),
+        Command::Bench(args) => bench::run(&args),
     });
     match result {
         Ok(code) => code,

@@ -108,6 +108,19 @@ impl Progress {
         }
     }
 
+    /// So many steps `of` all are done.
+    pub fn step(&mut self, done: u64, of: u64) {
+        if self.bar.length() != Some(of) {
+            let template = "{prefix} [{elapsed}] {wide_bar:.green} {pos}/{len}";
+            if let Ok(style) = ProgressStyle::with_template(template) {
+                self.bar.set_style(style);
+            }
+            self.bar.set_length(of);
+        }
+        self.bar.set_position(done);
+        self.line(&format!("{done} of {of}"));
+    }
+
     /// Ends the display and says how long the work took.
     pub fn done(self) {
         self.bar.finish_and_clear();

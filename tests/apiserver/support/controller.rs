@@ -17,17 +17,18 @@ use crate::{loopback, programs, wait};
 pub struct Controller {
     process: Option<Process>,
     kubeconfig: PathBuf,
-    namespace: String,
+    /// `None`: all.
+    namespace: Option<String>,
     admin: SocketAddr,
     arguments: Vec<String>,
     log: PathBuf,
 }
 
 impl Controller {
-    /// One for the Services of `namespace`, with the identity and the API server of `kubeconfig`. It does not run yet; it will append to
-    /// the file `log`.
-    pub fn new(kubeconfig: PathBuf, namespace: &str, log: PathBuf) -> Self {
-        let namespace = namespace.to_owned();
+    /// One for the Services of `namespace` (`None`: of all), with the identity and the API server of `kubeconfig`. It does not run yet; it will
+    /// append to the file `log`.
+    pub fn new(kubeconfig: PathBuf, namespace: Option<&str>, log: PathBuf) -> Self {
+        let namespace = namespace.map(str::to_owned);
         Self { process: None, kubeconfig, namespace, admin: loopback::free(), arguments: Vec::new(), log }
     }
 
@@ -42,7 +43,10 @@ impl Controller {
     pub fn launch(&mut self) {
         assert!(self.process.is_none(), "the controller runs already");
         let mut command = Command::new(programs::controller().unwrap());
-        command.arg("run").args(["--namespace", &self.namespace]);
+        command.arg("run");
+        if let Some(namespace) = &self.namespace {
+            command.args(["--namespace", namespace]);
+        }
         command.arg("--admin-address").arg(self.admin.to_string()).args(&self.arguments);
         // A controller that is killed keeps its Lease, for which the next one would wait.
         command.env("KUBECONFIG", &self.kubeconfig).env("SLUICE_LEADER_ELECT", "false");

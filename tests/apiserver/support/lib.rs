@@ -7,6 +7,7 @@
 //! proxy      between controller and API server: counts, cuts, answers in its place
 //! kubelet    played: makes pods run
 //! kube_ovn   played: gives addresses
+//! load       many Services at once, and what they cost the API server
 //! ```
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test panics where it fails")]
@@ -15,6 +16,7 @@ pub mod controller;
 mod folder;
 pub mod kube_ovn;
 pub mod kubelet;
+pub mod load;
 mod loopback;
 mod manifests;
 mod process;

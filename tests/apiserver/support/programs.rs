@@ -15,11 +15,17 @@ pub fn kubernetes(name: &str) -> Result<PathBuf> {
         .with_context(|| format!("there is no {}: `cargo xtask setup kubernetes` builds it", file.display()))
 }
 
-/// The controller that was built together with this program.
+/// Names a controller to take instead of the one that was built together with this program.
+const CONTROLLER: &str = "SLUICE_CONTROLLER";
+
+/// The controller that was built together with this program, or the one that the environment names.
 ///
 /// # Errors
 /// It has not been built.
 pub fn controller() -> Result<PathBuf> {
+    if let Some(file) = std::env::var_os(CONTROLLER) {
+        return Ok(file.into());
+    }
     let file = profile()?.join("sluice-controller");
     file.canonicalize().with_context(|| {
         format!("there is no {}: run the tests by `cargo xtask test apiserver`, or `cargo build -p sluice-controller` first", file.display())

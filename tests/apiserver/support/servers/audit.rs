@@ -1,5 +1,7 @@
 //! The API server's audit log: who asked for what.
 
+use std::fs::File;
+use std::io::{Read as _, Seek as _, SeekFrom};
 use std::path::Path;
 
 use anyhow::{Context, Result};
@@ -29,8 +31,19 @@ pub struct Access {
     pub verb: String,
     /// The namespace; empty: the cluster.
     pub namespace: String,
+    /// The object's; empty where many are meant.
+    pub name: String,
     /// Whether it was let through.
     pub allowed: bool,
+    /// Whether it did what was asked.
+    pub succeeded: bool,
+}
+
+impl Access {
+    /// Whether it has changed something.
+    pub fn is_write(&self) -> bool {
+        self.succeeded && !matches!(self.verb.as_str(), "get" | "list" | "watch")
+    }
 }
 
 #[derive(Deserialize)]
@@ -57,6 +70,7 @@ struct Object {
     resource: String,
     subresource: String,
     namespace: String,
+    name: String,
 }
 
 #[derive(Deserialize, Default)]
@@ -65,15 +79,21 @@ struct Status {
     code: u16,
 }
 
-/// What `user` asked for, as the log has it; requests for other things than resources are left out.
+/// What `user` asked for, as the log has it from byte `start` on, and where it ends; requests for other things than resources are left out.
 ///
 /// # Errors
 /// The file cannot be read, or is no audit log.
-pub fn read(log: &Path, user: &str) -> Result<Vec<Access>> {
-    let text = std::fs::read_to_string(log).with_context(|| format!("reading {}", log.display()))?;
-    let mut found = Vec::new();
+pub fn read(log: &Path, user: &str, start: u64) -> Result<(Vec<Access>, u64)> {
+    let what = || format!("reading {}", log.display());
+    let mut file = File::open(log).with_context(what)?;
+    file.seek(SeekFrom::Start(start)).with_context(what)?;
+    let mut text = String::new();
+    file.read_to_string(&mut text).with_context(what)?;
     // The last line may not be complete yet.
-    for line in text.split_inclusive('\n').filter(|line| line.ends_with('\n')) {
+    text.truncate(text.rfind('\n').map_or(0, |end| end + 1));
+    let mut found = Vec::new();
+    // Most lines are other users', and to parse them takes long.
+    for line in text.lines().filter(|line| line.contains(user)) {
         let event: Event = serde_json::from_str(line).with_context(|| format!("an audit event: {line}"))?;
         let Some(object) = event.object_ref.filter(|object| !object.resource.is_empty()) else { continue };
         if event.user.username != user {
@@ -88,8 +108,10 @@ pub fn read(log: &Path, user: &str) -> Result<Vec<Access>> {
             resource,
             verb: event.verb,
             namespace: object.namespace,
+            name: object.name,
             allowed: event.response_status.code != 403,
+            succeeded: (200..300).contains(&event.response_status.code),
         });
     }
-    Ok(found)
+    Ok((found, start + text.len() as u64))
 }

@@ -17,7 +17,8 @@ pub const TOKENS: &str = "tokens.csv";
 pub const ACCOUNTS_KEY: &str = "accounts.key";
 /// What they are checked by.
 pub const ACCOUNTS_PUBLIC_KEY: &str = "accounts.pub";
-const AUTHORITY: &str = "authority.crt";
+/// The certificate that the server's is signed by.
+pub const AUTHORITY: &str = "authority.crt";
 
 /// What clients need to know.
 #[derive(Debug)]

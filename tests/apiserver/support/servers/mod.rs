@@ -117,12 +117,26 @@ impl Servers {
         client(&self.credentials, self.address, None)
     }
 
+    /// A kubeconfig for the holder of `token`, whose namespace this is.
+    pub fn kubeconfig(&self, token: &str, namespace: &str) -> String {
+        let authority = self.folder.file(credentials::AUTHORITY).display().to_string();
+        kubeconfig(&format!("https://{}", self.address), Some(&authority), token, namespace)
+    }
+
     /// What users with this name have asked for so far.
     ///
     /// # Errors
     /// The audit log is not as expected.
     pub fn audited(&self, user: &str) -> Result<Vec<Access>> {
-        audit::read(&self.folder.file(audit::LOG), user)
+        Ok(self.audited_from(user, 0)?.0)
+    }
+
+    /// The same from a place in the log on, and the place to go on from.
+    ///
+    /// # Errors
+    /// As of [`Self::audited`].
+    pub fn audited_from(&self, user: &str, start: u64) -> Result<(Vec<Access>, u64)> {
+        audit::read(&self.folder.file(audit::LOG), user, start)
     }
 
     /// Ends the API server, until [`Self::start_api_server`].

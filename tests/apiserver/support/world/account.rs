@@ -35,6 +35,12 @@ impl World {
         self.apply(&programs::printed_by_controller(&arguments).unwrap()).await;
     }
 
+    /// Gives it the role of a controller that serves all namespaces, too.
+    pub(super) async fn widen_controller_role(&self) {
+        let arguments = ["rbac", "--namespace", &self.namespace];
+        self.apply(&programs::printed_by_controller(&arguments).unwrap()).await;
+    }
+
     /// A token of that account.
     pub async fn controller_token(&self) -> String {
         let spec = TokenRequestSpec { expiration_seconds: Some(3600), ..TokenRequestSpec::default() };

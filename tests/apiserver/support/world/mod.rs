@@ -77,7 +77,8 @@ fn own_namespace() -> String {
 }
 
 impl World {
-    async fn new(servers: Arc<Servers>, namespace: &str) -> Self {
+    /// One with this namespace. [`test`] and its like make it by themselves.
+    pub async fn new(servers: Arc<Servers>, namespace: &str) -> Self {
         let client = servers.admin().unwrap();
         let proxy = Proxy::start(&servers).await;
         let kubelet = Kubelet::start(client.clone(), namespace);
@@ -96,10 +97,21 @@ impl World {
 
     /// The same through another proxy.
     pub async fn controller_through(&self, proxy: &Proxy) -> Controller {
-        let number = self.controllers.fetch_add(1, Ordering::Relaxed) + 1;
         let kubeconfig = kubeconfig(&proxy.url(), None, &self.controller_token().await, &self.namespace);
-        let kubeconfig = self.folder.write(&format!("controller-{number}.kubeconfig"), &kubeconfig).unwrap();
-        Controller::new(kubeconfig, &self.namespace, self.controller_log(number))
+        self.controller_by(&kubeconfig, Some(&self.namespace))
+    }
+
+    /// A controller for all namespaces, which talks to the API server itself. It does not run yet.
+    pub async fn controller_of_cluster(&self) -> Controller {
+        self.widen_controller_role().await;
+        let kubeconfig = self.servers.kubeconfig(&self.controller_token().await, &self.namespace);
+        self.controller_by(&kubeconfig, None)
+    }
+
+    fn controller_by(&self, kubeconfig: &str, namespace: Option<&str>) -> Controller {
+        let number = self.controllers.fetch_add(1, Ordering::Relaxed) + 1;
+        let kubeconfig = self.folder.write(&format!("controller-{number}.kubeconfig"), kubeconfig).unwrap();
+        Controller::new(kubeconfig, namespace, self.controller_log(number))
     }
 
     /// A Kube-OVN for the test's namespace, which takes the Subnets of these networks as its own. It ends when the value is dropped.

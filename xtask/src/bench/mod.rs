@@ -1,0 +1,110 @@
+//! `cargo xtask bench`.
+
+mod controller;
+mod figures;
+
+use std::process::{Command, ExitCode};
+
+use anyhow::{Context, Result, bail};
+use clap::{Subcommand, ValueEnum};
+
+use crate::{process, ui};
+use figures::{Figures, Line};
+
+/// Measures Sluice, and says where a goal is missed
+///
+/// Each bench builds what it measures as it is released, runs it beside nothing else of its own, prints one table at the end, and leaves
+/// nothing behind. A goal that is missed makes the exit code 1. docs/performance.md has the figures of the developers' machine.
+#[derive(clap::Args)]
+pub struct Args {
+    #[command(subcommand)]
+    what: What,
+    /// How the figures are printed
+    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    output: Output,
+    /// Exit code 0 even where a goal is missed
+    #[arg(long, global = true)]
+    no_fail: bool,
+}
+
+#[derive(Subcommand)]
+enum What {
+    Controller(controller::Args),
+}
+
+/// A form of the figures.
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// One object on the last line of standard output
+    Json,
+}
+
+/// Runs the command.
+pub fn run(args: &Args) -> Result<ExitCode> {
+    let mut bench = match &args.what {
+        What::Controller(args) => controller::prepare(args)?,
+    };
+    ui::heading("Measuring");
+    let figures = measure(&mut bench)?;
+    match args.output {
+        Output::Table => anstream::println!("\n{}\n\nmeasured on {}", figures.table(), machine()),
+        Output::Json => println!("{}", figures.json(&machine())),
+    }
+    let missed = figures.missed();
+    for figure in &missed {
+        ui::note(&format!("missed: {figure}"));
+    }
+    Ok(if missed.is_empty() || args.no_fail { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Runs a program that says what it does and finds, one [`Line`] of JSON each, and shows its progress.
+fn measure(bench: &mut Command) -> Result<Figures> {
+    let mut figures = Figures::default();
+    let mut shown: Option<(String, ui::Progress)> = None;
+    let mut strange = Ok(());
+    let status = process::run_lines(bench, |line| match serde_json::from_str(line) {
+        Ok(Line::Phase { phase, done, of }) => {
+            if shown.as_ref().is_none_or(|(name, _)| *name != phase)
+                && let Some((_, progress)) = shown.replace((phase.clone(), ui::Progress::start(&phase)))
+            {
+                progress.done();
+            }
+            if let Some((_, progress)) = &mut shown
+                && of > 1
+            {
+                progress.step(done, of);
+            }
+        }
+        Ok(Line::Figure(figure)) => figures.add(figure),
+        Err(error) => strange = Err(error).with_context(|| format!("reading what the bench says: {line}")),
+    })?;
+    if let Some((_, progress)) = shown {
+        progress.done();
+    }
+    strange?;
+    if !status.success() {
+        bail!("the bench could not be completed ({status}): see above");
+    }
+    Ok(figures)
+}
+
+/// What the figures depend on.
+fn machine() -> String {
+    let read = |file: &str| std::fs::read_to_string(file).unwrap_or_default();
+    let field = |text: &str, name: &str| {
+        let line = text.lines().find(|line| line.starts_with(name)).unwrap_or_default();
+        line.split_once(':').map(|(_, value)| value.trim().to_owned()).unwrap_or_default()
+    };
+    let cpus = std::thread::available_parallelism().map_or(0, usize::from);
+    let memory =
+        field(&read("/proc/meminfo"), "MemTotal").trim_end_matches(" kB").parse::<u64>().unwrap_or(0);
+    format!(
+        "{cpus} x {}, {} GiB, Linux {}",
+        field(&read("/proc/cpuinfo"), "model name"),
+        memory.div_ceil(1 << 20),
+        read("/proc/sys/kernel/osrelease").trim()
+    )
+}
