@@ -17,6 +17,7 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
+use super::essence::Essences;
 use super::related::{self, Changed};
 use super::watch::watch;
 use super::watch_problem::watch_problem;
@@ -159,6 +160,7 @@ impl<O: Observer> Start<'_, O> {
         observer.watch(&kind, Some("not everything has been read yet".to_owned()));
         self.tasks.spawn(async move {
             pin_mut!(stream);
+            let mut essences = Essences::default();
             while let Some(event) = stream.next().await {
                 match event {
                     Ok(event) => {
@@ -167,6 +169,9 @@ impl<O: Observer> Start<'_, O> {
                         }
                         if K::COUNTED {
                             counted.notify_one();
+                        }
+                        if !essences.changed(&event) {
+                            continue;
                         }
                         for service in concerned(&event, &services) {
                             // The receiver is gone at the end of the process only.

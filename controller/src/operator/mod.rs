@@ -9,6 +9,7 @@ mod caches;
 mod children;
 mod cleanup;
 mod context;
+mod essence;
 mod events;
 mod finalizer;
 mod gateways;

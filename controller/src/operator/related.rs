@@ -7,13 +7,18 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::{ObjectRef, Store};
 
-use super::FINALIZER;
+use super::{FINALIZER, essence};
 use crate::api::{IPReservation, NetworkAttachmentDefinition, Provider, Subnet, annotation};
 
 /// An object whose change concerns Services.
 pub trait Changed {
     /// Whether a Subnet's status depends on it.
     const COUNTED: bool = false;
+
+    /// A hash of what passes over Services read of the object, where much else of it changes, too.
+    fn essence(&self) -> Option<u64> {
+        None
+    }
 
     /// The Services that have to be looked at, now that the object is as it is, or is gone.
     fn concerns(&self, services: &Store<Service>, gone: bool) -> Vec<ObjectRef<Service>>;
@@ -92,6 +97,11 @@ impl Changed for NetworkAttachmentDefinition {
 
 impl Changed for Subnet {
     const COUNTED: bool = true;
+
+    /// Its status changes with each address that is given.
+    fn essence(&self) -> Option<u64> {
+        essence::as_users_set(self)
+    }
 
     fn concerns(&self, services: &Store<Service>, _gone: bool) -> Vec<ObjectRef<Service>> {
         let mut concerned = of_provider(services, &self.spec.provider, |_| true);
