@@ -26,7 +26,7 @@ pub fn gateway_file(
     max_flows: u32,
 ) -> Result<file::File, Refusal> {
     let object = describe_service(service);
-    let served = |family: Family| vips.iter().any(|vip| Family::of(vip.address.addr()) == family);
+    let families: Vec<Family> = vips.iter().map(|vip| Family::of(vip.address.addr())).collect();
     let file = file::File {
         version: file::File::VERSION,
         gateway: (max_flows != DEFAULT_MAX_FLOWS)
@@ -36,12 +36,12 @@ pub fn gateway_file(
             vips: vips.iter().map(write_vip).collect(),
             targets: cluster_ips
                 .iter()
-                .filter(|ip| served(Family::of(**ip)))
+                .filter(|ip| families.contains(&Family::of(**ip)))
                 .map(IpAddr::to_string)
                 .collect(),
             ports: ports(service, &object)?,
             snat: Vec::new(),
-            source_ranges: source_ranges(service, &object, vips)?,
+            source_ranges: source_ranges(service, &object, &families)?,
         }],
     };
     let refuse = |fault: String| {
@@ -50,6 +50,16 @@ pub fn gateway_file(
     let text = file.to_yaml().map_err(|fault| refuse(fault.to_string()))?;
     config::parse("gateway.yaml", &text).map_err(|fault| refuse(fault.to_string()))?;
     Ok(file)
+}
+
+/// Whether `service` can have a file, served on `families`, whatever its addresses will be: so that none is given to one that cannot.
+///
+/// # Errors
+/// As of [`gateway_file`].
+pub fn check(service: &Service, families: &[Family]) -> Result<(), Refusal> {
+    let object = describe_service(service);
+    ports(service, &object)?;
+    source_ranges(service, &object, families).map(drop)
 }
 
 fn write_vip(vip: &Choice) -> file::Vip {
@@ -85,7 +95,7 @@ fn write_port(object: &str, index: usize, port: &ServicePort) -> Result<file::Po
 
 /// The ranges of the families that are served, as kube-proxy reads them: bits beyond the prefix length do not count, and
 /// where a range of one family is given, nobody else of that or the other family may connect.
-fn source_ranges(service: &Service, object: &str, vips: &[Choice]) -> Result<Vec<String>, Refusal> {
+fn source_ranges(service: &Service, object: &str, families: &[Family]) -> Result<Vec<String>, Refusal> {
     let (field, texts) = written_ranges(service);
     let mut ranges: Vec<IpNet> = Vec::new();
     for (index, text) in texts.iter().enumerate() {
@@ -97,7 +107,7 @@ fn source_ranges(service: &Service, object: &str, vips: &[Choice]) -> Result<Vec
                 "write a network such as 203.0.113.0/24",
             )
         })?;
-        if vips.iter().any(|vip| Family::of(vip.address.addr()) == Family::of(range.addr())) {
+        if families.contains(&Family::of(range.addr())) {
             ranges.push(range.trunc());
         }
     }

@@ -18,6 +18,39 @@ pub fn in_order<K: Serialize>(wanted: &K, live: &K) -> bool {
     }
 }
 
+/// The spec of `wanted` with a null for each field that only `live` has: as a merge patch it removes these. For an API server that refuses
+/// what others have set together with what we want, such as two kinds of strategy. Metadata, and items of lists that are others' as
+/// a whole, are left alone. `None` if there is no spec, or none that can be written as JSON.
+pub fn without_others<K: Serialize>(wanted: &K, live: &K) -> Option<Value> {
+    let (mut wanted, live) = (serde_json::to_value(wanted).ok()?, serde_json::to_value(live).ok()?);
+    let mut spec = wanted.get_mut("spec")?.take();
+    clear(&mut spec, live.get("spec")?, Kind::Other);
+    Some(spec)
+}
+
+fn clear(wanted: &mut Value, live: &Value, kind: Kind) {
+    match (wanted, live) {
+        (Value::Object(wanted), Value::Object(live)) => {
+            for (name, live) in live.iter().filter(|(name, _)| *name != "metadata") {
+                match wanted.get_mut(name) {
+                    Some(wanted) => clear(wanted, live, kind.of_field(name)),
+                    None => drop(wanted.insert(name.clone(), Value::Null)),
+                }
+            }
+        }
+        (Value::Array(wanted), Value::Array(live)) => {
+            let Kind::Keyed(key) = kind else { return };
+            for wanted in wanted {
+                let same = live.iter().find(|live| live.get(key) == wanted.get(key));
+                if let Some(live) = same {
+                    clear(wanted, live, Kind::Other);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
 /// What a value is, judged by the field that it is in.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Kind {

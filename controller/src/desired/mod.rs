@@ -27,7 +27,7 @@ use sluice_gateway::config::file::File;
 pub use annotations::{AddressesBy, pod_annotations};
 pub use config_map::config_map;
 pub use deployment::{deployment, has_only_new_pods, is_rolled_out, replaces_pod};
-pub use in_order::in_order;
+pub use in_order::{in_order, without_others};
 pub use metadata::{MANAGED_BY, is_ours, is_pod_of, name, pods_of};
 pub use parse::{NotASetting, max_flows, node_selector, resources, tolerations};
 pub use settings::{Defaults, Seccomp, Settings, settings};

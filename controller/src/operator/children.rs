@@ -8,10 +8,11 @@ use kube::runtime::reflector::{ObjectRef, Store};
 use kube::{Api, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+use serde_json::json;
 
 use super::Failure;
-use super::writer::Writer;
-use crate::desired;
+use super::writer::{WriteError, Writer};
+use crate::desired::{self, without_others};
 
 /// What became of a child.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -75,7 +76,16 @@ pub async fn ensure<K: ChildKind + 'static>(
     if let Some(child) = judge(wanted, live.as_ref(), service) {
         return Ok(child);
     }
-    writer.apply(&api, &name, wanted, live.is_some()).await?;
+    let applied = writer.apply(&api, &name, wanted, live.is_some()).await;
+    if let (Err(WriteError::Invalid(_)), Some(live)) = (&applied, &live)
+        && let Some(alone) = without_others(wanted, live)
+    {
+        // What others have set may not go together with what we want, and an apply removes nothing that is not ours.
+        writer.merge_lists(&api, &name, &json!({ "spec": alone })).await?;
+        writer.apply(&api, &name, wanted, true).await?;
+    } else {
+        applied?;
+    }
     Ok(Child::Written)
 }
 

@@ -11,6 +11,7 @@ use crate::api::{NetworkConfig, Provider, Subnet};
 use crate::desired::{self, Defaults, Settings};
 use crate::events::Warning;
 use crate::families::{cluster_ips, served};
+use crate::gateway_file;
 use crate::ipam::{Family, Pools};
 use crate::render::warnings;
 use crate::select::{attachment, subnet};
@@ -53,5 +54,6 @@ pub fn resolve(
     let cluster_ips = cluster_ips(service)?;
     let families = served(service, &cluster_ips, subnet, &pools)?;
     let settings = desired::settings(service, defaults)?;
+    gateway_file::check(service, &families)?;
     Ok(Resolved { network, subnet: subnet.clone(), pools, cluster_ips, families, settings, warnings })
 }

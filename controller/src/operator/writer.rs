@@ -135,7 +135,18 @@ impl Writer {
         self.write("patch", resource(api), api.patch(name, &merging(), &Patch::Merge(patch))).await
     }
 
-    /// The same for the status of the object.
+    /// The same as a strategic merge: items of lists that have a key are changed one by one.
+    ///
+    /// # Errors
+    /// As of [`Self::merge`].
+    pub async fn merge_lists<K>(&self, api: &Api<K>, name: &str, patch: &Value) -> Result<K, WriteError>
+    where
+        K: Resource + Clone + Debug + DeserializeOwned,
+    {
+        self.write("patch", resource(api), api.patch(name, &merging(), &Patch::Strategic(patch))).await
+    }
+
+    /// As [`Self::merge`], for the status of the object.
     ///
     /// # Errors
     /// As of [`Self::merge`].

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 
 use super::super::Documents;
 use super::{annotated, deployment_of};
-use crate::desired::{in_order, replaces_pod};
+use crate::desired::{in_order, replaces_pod, without_others};
 
 /// What an API server adds to the Deployment that it is given.
 fn stored(wanted: &Value) -> Value {
@@ -127,4 +127,33 @@ fn the_hash_finds_what_is_no_longer_wanted() {
     assert!(!is_in_order(&wanted, &stored(&before)), "a field fewer");
     assert!(replaces(&wanted, &stored(&before)), "a field of the template fewer");
     assert_eq!(wanted, deployment_of(&Documents::new()), "the same again");
+}
+
+#[test]
+fn what_others_have_set_is_removed_where_it_does_not_go_together() {
+    let wanted = deployment_of(&Documents::new());
+    let mut live = stored(&wanted);
+    live["spec"]["strategy"] = json!({"type": "RollingUpdate", "rollingUpdate": {"maxSurge": 1}});
+    live["spec"]["template"]["metadata"]["annotations"]["team"] = "a".into();
+    let containers = &mut live["spec"]["template"]["spec"]["containers"];
+    let probe = &mut containers[0]["readinessProbe"];
+    probe["exec"].take();
+    probe["tcpSocket"] = json!({"port": 80});
+    containers.as_array_mut().unwrap().insert(0, json!({"name": "sidecar", "image": "x"}));
+    let read = |value: &Value| serde_json::from_value::<Deployment>(value.clone()).unwrap();
+    let alone = without_others(&read(&wanted), &read(&live)).unwrap();
+    assert_eq!(alone["strategy"], json!({"type": "Recreate", "rollingUpdate": null}));
+    let containers = &alone["template"]["spec"]["containers"];
+    assert_eq!(containers[0]["readinessProbe"]["tcpSocket"], Value::Null);
+    assert!(containers[0]["readinessProbe"].as_object().unwrap().contains_key("tcpSocket"));
+    assert_eq!(
+        containers[0]["readinessProbe"]["exec"],
+        wanted["spec"]["template"]["spec"]["containers"][0]["readinessProbe"]["exec"]
+    );
+    assert_eq!(
+        containers.as_array().unwrap().len(),
+        1,
+        "an apply without a container leaves it to its manager"
+    );
+    assert_eq!(alone["template"]["metadata"], wanted["spec"]["template"]["metadata"]);
 }
