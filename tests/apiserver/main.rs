@@ -43,12 +43,20 @@
 
 mod acceptance;
 mod addresses;
+mod children;
+mod cleanup;
+mod edits;
 mod faults;
 mod harness;
+mod lb_svc;
 mod leftovers;
 mod played;
 mod policy;
 mod reports;
 mod role;
 mod seed;
+mod selection;
+mod status;
+mod upkeep;
+mod validation;
 mod writes;

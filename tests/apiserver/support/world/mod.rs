@@ -2,6 +2,7 @@
 
 mod account;
 mod dump;
+mod gateway;
 mod network;
 mod objects;
 mod service;
@@ -21,6 +22,7 @@ use crate::kube_ovn::{KubeOvn, Version};
 use crate::kubelet::Kubelet;
 use crate::proxy::Proxy;
 use crate::servers::{Servers, kubeconfig};
+pub use gateway::annotate;
 pub use network::{Network, NetworkBuilder};
 pub use service::{ServiceBuilder, vips};
 
@@ -99,6 +101,13 @@ impl World {
     pub async fn controller_through(&self, proxy: &Proxy) -> Controller {
         let kubeconfig = kubeconfig(&proxy.url(), None, &self.controller_token().await, &self.namespace);
         self.controller_by(&kubeconfig, Some(&self.namespace))
+    }
+
+    /// The same for another namespace, with the role for all namespaces. The binding has room for one test at a time.
+    pub async fn controller_for(&self, namespace: &str) -> Controller {
+        self.widen_controller_role().await;
+        let kubeconfig = kubeconfig(&self.proxy.url(), None, &self.controller_token().await, &self.namespace);
+        self.controller_by(&kubeconfig, Some(namespace))
     }
 
     /// A controller for all namespaces, which talks to the API server itself. It does not run yet.

@@ -75,7 +75,7 @@ impl World {
 
     /// The pods of a Service's gateway, dying ones included.
     pub async fn gateway_pods(&self, service: &str) -> Vec<Pod> {
-        let params = ListParams::default().labels(&format!("app=lb-svc-{service}"));
+        let params = ListParams::default().labels(&format!("service={service}"));
         self.api().list(&params).await.unwrap().items
     }
 
@@ -162,11 +162,17 @@ impl ServiceBuilder<'_> {
     }
 
     /// Makes it, with port 80 if none was named.
-    pub async fn create(mut self) -> Service {
+    pub async fn create(self) -> Service {
+        let api = self.world.api();
+        api.create(&PostParams::default(), &self.build()).await.unwrap()
+    }
+
+    /// What [`Self::create`] makes.
+    pub fn build(mut self) -> Service {
         if spec(&mut self.service).ports.is_none() {
             self = self.port(80);
         }
-        self.world.api().create(&PostParams::default(), &self.service).await.unwrap()
+        self.service
     }
 }
 
