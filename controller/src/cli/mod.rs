@@ -1,5 +1,6 @@
 //! The commands, one file each.
 
+mod allocator;
 mod cluster;
 mod crds;
 mod documents;

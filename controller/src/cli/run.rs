@@ -13,6 +13,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::info;
 
+use super::allocator;
 use super::cluster;
 use super::election::{Election, identity};
 use super::gateway_pods::GatewayPods;
@@ -79,6 +80,7 @@ const DEFAULT_CONCURRENCY: NonZeroU16 = NonZeroU16::MIN.saturating_add(31);
 
 impl Run {
     pub(super) fn run(self) -> anyhow::Result<()> {
+        allocator::use_one_arena();
         log::start(self.log_format, &self.log_level)?;
         // Two workers: one for the passes, one for the probes meanwhile.
         let runtime = tokio::runtime::Builder::new_multi_thread()
