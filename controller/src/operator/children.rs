@@ -15,12 +15,12 @@ use super::writer::{WriteError, Writer};
 use crate::desired::{self, without_others};
 
 /// What became of a child.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Child {
+#[derive(Debug)]
+pub enum Child<K> {
     /// It was as wanted.
     InOrder,
-    /// It was made, or brought in line.
-    Written,
+    /// It was made, or brought in line. What it was before.
+    Written(Option<Box<K>>),
     /// It is being deleted; a new one can be made once it is gone.
     Dying,
     /// Somebody else's object has its name.
@@ -64,9 +64,9 @@ pub async fn ensure<K: ChildKind + 'static>(
     store: &Store<K>,
     service: &Service,
     wanted: &K,
-) -> Result<Child, Failure> {
+) -> Result<Child<K>, Failure> {
     if let Some(cached) = store.get(&ObjectRef::from_obj(wanted))
-        && judge(wanted, Some(&cached), service) == Some(Child::InOrder)
+        && matches!(judge(wanted, Some(&cached), service), Some(Child::InOrder))
     {
         return Ok(Child::InOrder);
     }
@@ -86,11 +86,11 @@ pub async fn ensure<K: ChildKind + 'static>(
     } else {
         applied?;
     }
-    Ok(Child::Written)
+    Ok(Child::Written(live.map(Box::new)))
 }
 
 /// What `live` is without a write; `None`: it has to be written.
-fn judge<K: ChildKind>(wanted: &K, live: Option<&K>, service: &Service) -> Option<Child> {
+fn judge<K: ChildKind>(wanted: &K, live: Option<&K>, service: &Service) -> Option<Child<K>> {
     match live? {
         live if !desired::is_ours(live.meta(), service) => Some(Child::Foreign),
         live if live.meta().deletion_timestamp.is_some() => Some(Child::Dying),

@@ -177,7 +177,7 @@ impl Pass<'_> {
                 let file = File { version: File::VERSION, gateway: None, services: Vec::new() };
                 let inputs = self.inputs(provider, &resolved, &vips, &file);
                 self.config_map(&inputs).await?;
-                self.deployment(&inputs, deployment.as_ref()).await?;
+                self.deployment(&inputs).await?;
                 // What was published before stays true. An address that is only asked for, or only given, is not published yet.
                 let again = match status::shown(self.service) {
                     [] => again,
@@ -222,7 +222,7 @@ impl Pass<'_> {
         }
         // Before the Deployment, so that the file is there before the pod that reads it.
         self.config_map(inputs).await?;
-        let in_order = !waits && self.deployment(inputs, live).await?;
+        let in_order = !waits && self.deployment(inputs).await?;
         self.over(&[EventReason::Refused, EventReason::ForeignObject, EventReason::ApplyFailed]);
         let settled = in_order && live.is_some_and(desired::has_only_new_pods);
         self.annotate(inputs, by, pods, settled).await?;
@@ -246,18 +246,18 @@ impl Pass<'_> {
         let (writer, store) = (&self.context.writer, &self.context.caches.config_maps);
         match children::ensure(writer, store, self.service, &desired::config_map(inputs)?).await? {
             Child::Foreign => Err(Halt::Foreign("ConfigMap")),
-            Child::InOrder | Child::Written | Child::Dying => Ok(()),
+            Child::InOrder | Child::Written(_) | Child::Dying => Ok(()),
         }
     }
 
     /// True if it was as it should be.
-    async fn deployment(&self, inputs: &Inputs<'_>, live: Option<&Deployment>) -> Result<bool, Halt> {
+    async fn deployment(&self, inputs: &Inputs<'_>) -> Result<bool, Halt> {
         let (writer, store) = (&self.context.writer, &self.context.caches.deployments);
         let deployment = desired::deployment(inputs)?;
         match children::ensure(writer, store, self.service, &deployment).await? {
             Child::Foreign => Err(Halt::Foreign("Deployment")),
-            Child::Written => {
-                let replicas = live.and_then(|live| live.spec.as_ref()?.replicas).unwrap_or(1);
+            Child::Written(before) => {
+                let replicas = before.and_then(|before| before.spec?.replicas).unwrap_or(1);
                 if replicas != 1 {
                     let name = deployment.name_any();
                     let why = match replicas {
