@@ -77,7 +77,7 @@ pub fn start(
     start.watch_into(writer, start.scoped(), watcher::Config::default(), related::strip_service);
     Caches {
         services,
-        deployments: start.watch(start.scoped(), ours.clone(), strip),
+        deployments: start.watch(start.scoped(), ours.clone(), related::strip_deployment),
         config_maps: start.watch(start.scoped(), ours.clone(), strip),
         pods: start.watch(start.scoped(), ours, related::strip_pod),
         networks: start.watch(Api::all(client.clone()), watcher::Config::default(), strip),

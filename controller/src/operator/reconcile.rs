@@ -160,7 +160,7 @@ impl Pass<'_> {
             deployment: deployment.as_ref(),
         };
         match self.context.addresses.ensure(&request).await? {
-            Outcome::Given { vips, by, fresh, .. } => {
+            Outcome::Given { vips, by, fresh } => {
                 if fresh {
                     let note = format!("{} of Subnet {}", list(&ips(&vips)), resolved.subnet.name());
                     self.tell(EventReason::AddressGiven, &note).await;

@@ -53,6 +53,19 @@ pub fn strip_service(service: &mut Service) {
     service.metadata.resource_version = metadata.resource_version;
 }
 
+/// Gives back the room that lists were read into: a container or a volume has some hundred fields, and a list that was read has room for four.
+pub fn strip_deployment(deployment: &mut Deployment) {
+    deployment.metadata.managed_fields = None;
+    let Some(spec) = deployment.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()) else { return };
+    spec.containers.shrink_to_fit();
+    for container in &mut spec.containers {
+        container.env.as_mut().map(Vec::shrink_to_fit);
+        container.volume_mounts.as_mut().map(Vec::shrink_to_fit);
+    }
+    spec.volumes.as_mut().map(Vec::shrink_to_fit);
+    spec.tolerations.as_mut().map(Vec::shrink_to_fit);
+}
+
 /// Keeps of a pod what says whose it is and how it fares.
 pub fn strip_pod(pod: &mut Pod) {
     pod.metadata.managed_fields = None;

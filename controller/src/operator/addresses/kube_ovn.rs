@@ -107,7 +107,7 @@ impl Addresses {
         let was_awaited = self.memory.answered(&holder.uid);
         let fresh = was_awaited && !given.iter().all(|address| shown.contains(address));
         let vips = request.pools.choices(given);
-        Outcome::Given { vips, by, template_addresses: by == AddressesBy::KubeOvn, fresh }
+        Outcome::Given { vips, by, fresh }
     }
 
     /// What Kube-OVN says of an address that `pod` cannot have.

@@ -57,8 +57,6 @@ pub enum Outcome {
         vips: Vec<Choice>,
         /// Who tells the pod.
         by: AddressesBy,
-        /// Whether the pod template has to name the addresses.
-        template_addresses: bool,
         /// Whether they were given in this pass.
         fresh: bool,
     },

@@ -179,7 +179,7 @@ impl Addresses {
 }
 
 fn given(vips: Vec<Choice>, fresh: bool) -> Outcome {
-    Outcome::Given { vips, by: AddressesBy::Us, template_addresses: false, fresh }
+    Outcome::Given { vips, by: AddressesBy::Us, fresh }
 }
 
 /// Whether `held` are some addresses, but not one of each of `families`.
