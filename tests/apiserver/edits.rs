@@ -146,7 +146,9 @@ fn another_address_needs_another_pod_and_the_old_one_is_freed_last() {
         let old = world.gateway_pod("web").await;
         let held = async || {
             let held = world.reservations(&network).await;
-            held.iter().map(|reservation| reservation.spec.address.to_string()).collect::<Vec<_>>()
+            held.iter()
+                .map(|held| format!("{} {}", held.spec.address, held.spec.service.name))
+                .collect::<Vec<_>>()
         };
 
         // The old pod's node does not let it go: it may still answer for its address.
@@ -161,7 +163,7 @@ fn another_address_needs_another_pod_and_the_old_one_is_freed_last() {
         let holder = format!("{}/web", world.namespace);
         world.event("next", EventReason::Refused, &["spec.loadBalancerIP", "172.18.0.11", &holder]).await;
         world.withdrawn("web").await;
-        assert_eq!(held().await, ["172.18.0.11", "172.18.0.50"]);
+        assert_eq!(held().await, ["172.18.0.11 web", "172.18.0.50 web"]);
         let pods = world.gateway_pods("web").await;
         assert_eq!(pods.len(), 1, "none serves the new address beside the old pod");
         let key = format!("{}.kubernetes.io/ip_address", network.provider);
@@ -171,7 +173,7 @@ fn another_address_needs_another_pod_and_the_old_one_is_freed_last() {
         world.published_at("web", "172.18.0.50").await;
         assert_ne!(world.gateway_pod("web").await.uid(), old.uid());
         world.published_at("next", "172.18.0.11").await;
-        assert_eq!(held().await, ["172.18.0.11", "172.18.0.50"]);
+        assert_eq!(held().await, ["172.18.0.11 next", "172.18.0.50 web"]);
     });
 }
 
