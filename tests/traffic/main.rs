@@ -2,6 +2,8 @@
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
+mod seed;
+
 use std::net::SocketAddr;
 
 use k8s_openapi::api::core::v1::ConfigMap;

@@ -17,8 +17,9 @@ use tokio::sync::mpsc::UnboundedSender;
 use tokio::task::JoinSet;
 use tracing::{debug, warn};
 
+use super::changed::Changed;
 use super::essence::Essences;
-use super::related::{self, Changed};
+use super::related;
 use super::watch::watch;
 use super::watch_problem::watch_problem;
 use crate::api::{IPReservation, NetworkAttachmentDefinition, Subnet};

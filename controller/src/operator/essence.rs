@@ -8,7 +8,7 @@ use kube::Resource;
 use kube::runtime::reflector::Lookup;
 use kube::runtime::watcher::Event;
 
-use super::related::Changed;
+use super::changed::Changed;
 
 /// What was last seen of the objects of one kind that have an [essence](Changed::essence), by namespace and name.
 #[derive(Debug, Default)]

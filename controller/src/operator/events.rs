@@ -42,7 +42,9 @@ impl Events {
         let now = Instant::now();
         {
             let mut told = self.told.lock().unwrap_or_else(PoisonError::into_inner);
-            if told.get(&key).is_some_and(|(last, at)| last == note && now.duration_since(*at) < AGAIN) {
+            // What is older is told again anyway; and its Service may be gone.
+            told.retain(|_, (_, at)| now.duration_since(*at) < AGAIN);
+            if told.get(&key).is_some_and(|(last, _)| last == note) {
                 return;
             }
             told.insert(key.clone(), (note.to_owned(), now));

@@ -6,6 +6,7 @@
 
 pub mod addresses;
 mod caches;
+mod changed;
 mod children;
 mod cleanup;
 mod context;

@@ -7,22 +7,9 @@ use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
 use kube::ResourceExt as _;
 use kube::runtime::reflector::{ObjectRef, Store};
 
+use super::changed::Changed;
 use super::{FINALIZER, essence};
 use crate::api::{IPReservation, NetworkAttachmentDefinition, Provider, Subnet, annotation};
-
-/// An object whose change concerns Services.
-pub trait Changed {
-    /// Whether a Subnet's status depends on it.
-    const COUNTED: bool = false;
-
-    /// A hash of what passes over Services read of the object, where much else of it changes, too.
-    fn essence(&self) -> Option<u64> {
-        None
-    }
-
-    /// The Services that have to be looked at, now that the object is as it is, or is gone.
-    fn concerns(&self, services: &Store<Service>, gone: bool) -> Vec<ObjectRef<Service>>;
-}
 
 /// Whether a Service may be ours, or was: the others are not looked at. What each one really is, [`crate::select`] says.
 pub fn is_relevant(service: &Service) -> bool {
