@@ -14,6 +14,8 @@ use crate::operator::writer::WriteError;
 
 /// How many addresses are tried in one pass that turn out to be somebody else's.
 const ATTEMPTS: usize = 64;
+/// Reservations that are read at a time: a page takes several times as much memory as what is kept of it.
+const PAGE: u32 = 50;
 
 impl Addresses {
     pub(super) async fn ensure_own(
@@ -167,8 +169,20 @@ impl Addresses {
     /// All reservations, as the API server has them now; the book knows them then.
     pub(super) async fn read_all(&self) -> Result<Vec<Arc<IPReservation>>, WriteError> {
         let (cached, began) = (self.reservations.state(), Instant::now());
-        let listed = self.api().list(&ListParams::default()).await?.items;
-        let listed: Vec<Arc<IPReservation>> = listed.into_iter().map(Arc::new).collect();
+        let mut listed = Vec::new();
+        let mut page = ListParams::default().limit(PAGE);
+        // All pages are of one moment.
+        loop {
+            let read = self.api().list(&page).await?;
+            listed.extend(read.items.into_iter().map(|mut reservation| {
+                reservation.metadata.managed_fields = None;
+                Arc::new(reservation)
+            }));
+            match read.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => page = page.continue_token(&token),
+                None => break,
+            }
+        }
         self.book().listed(&cached, &listed, began);
         Ok(listed)
     }
