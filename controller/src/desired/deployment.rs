@@ -9,8 +9,8 @@ use crate::api::annotation;
 
 /// The Deployment of the Service.
 ///
-/// Its template depends on what a running pod cannot change: networks, Subnet, families, settings, and the addresses where Kube-OVN takes
-/// them from there. Everything else reaches the pod by its file.
+/// Its template depends on what a running pod cannot change: networks, Subnet, families, settings and addresses.
+/// Everything else reaches the pod by its file.
 ///
 /// # Errors
 /// The Service's own memory limit is less than the gateway's maps take.

@@ -52,6 +52,7 @@ pub struct Inputs<'a> {
     pub file: &'a File,
     /// How its pod is to be.
     pub settings: &'a Settings,
-    /// Whether the pod template asks for the addresses (`<P>.kubernetes.io/ip_address`): where Kube-OVN gives them by pod.
+    /// Whether the pod template names the addresses (`<P>.kubernetes.io/ip_address`): as soon as there are any, so that other
+    /// addresses need another pod, and the old ones are unused once the old pod is gone.
     pub template_addresses: bool,
 }
