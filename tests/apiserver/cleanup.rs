@@ -100,11 +100,7 @@ fn in_order(world: &World, service: &str) {
 #[test]
 fn a_service_that_comes_back_before_it_has_left_gets_its_gateway_again() {
     world::test(async |world| {
-        let network = world.external_network().await;
-        let mut controller = world.controller().await;
-        controller.start().await;
-        world.service("web").on(&network).create().await;
-        world.published("web").await;
+        let (_, _controller) = world.serving("web").await;
         world.gateway_pod("web").await;
         world.kubelet.keep_deleted_pods(true);
         world.patch_service("web", json!({"spec": {"type": "ClusterIP"}})).await;
@@ -179,11 +175,7 @@ fn a_namespace_that_is_deleted_leaves_nothing() {
 #[test]
 fn a_config_map_that_was_deleted_by_hand_is_no_obstacle() {
     world::test(async |world| {
-        let network = world.external_network().await;
-        let mut controller = world.controller().await;
-        controller.start().await;
-        world.service("web").on(&network).create().await;
-        world.published("web").await;
+        let (network, mut controller) = world.serving("web").await;
         controller.terminate();
         world.api::<ConfigMap>().delete("lb-svc-web", &DeleteParams::default()).await.unwrap();
         world.delete_service("web").await;

@@ -180,11 +180,7 @@ fn another_address_needs_another_pod_and_the_old_one_is_freed_last() {
 #[test]
 fn an_edited_network_reaches_the_gateway_by_another_pod() {
     world::test(async |world| {
-        let network = world.external_network().await;
-        let mut controller = world.controller().await;
-        controller.start().await;
-        world.service("web").on(&network).create().await;
-        world.published("web").await;
+        let (_, _controller) = world.serving("web").await;
         let old = world.gateway_pod("web").await;
         let config = |config: &str| json!({ "spec": { "config": config } });
         let edit = async |patch: Value| {
@@ -279,11 +275,7 @@ fn image(pod: &Pod) -> &str {
 #[test]
 fn a_settings_edit_makes_another_pod() {
     world::test(async |world| {
-        let network = world.external_network().await;
-        let mut controller = world.controller().await;
-        controller.start().await;
-        world.service("web").on(&network).create().await;
-        world.published("web").await;
+        let (_, _controller) = world.serving("web").await;
         let old = world.gateway_pod("web").await;
         world.patch_service("web", world::annotate("sluice.io/max-flows", "1024")).await;
         wait::eventually("another pod serves", async || {

@@ -68,11 +68,7 @@ fn withdrawn_after_the_grace_period_and_not_before() {
 #[test]
 fn a_pod_that_is_replaced_in_time_is_no_reason_to_withdraw() {
     world::test(async |world| {
-        let network = world.external_network().await;
-        let mut controller = world.controller().await;
-        controller.start().await;
-        world.service("web").on(&network).create().await;
-        world.published("web").await;
+        let (network, _controller) = world.serving("web").await;
         world.proxy.quiet(Duration::from_secs(1)).await;
         world.proxy.clear();
         world.delete_pod(&world.gateway_pod("web").await).await;

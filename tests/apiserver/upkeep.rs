@@ -36,11 +36,7 @@ async fn comes_back(world: &World, pointer: &str, expected: Value) {
 #[test]
 fn edits_of_the_deployment_come_back() {
     world::test(async |world| {
-        let network = world.external_network().await;
-        let mut controller = world.controller().await;
-        controller.start().await;
-        world.service("web").on(&network).create().await;
-        world.published("web").await;
+        let (_, _controller) = world.serving("web").await;
         let image = "/spec/template/spec/containers/0/image";
         let before = serde_json::to_value(world.deployment("web").await).unwrap();
         let before = |pointer: &str| before.pointer(pointer).unwrap_or(&Value::Null).clone();
@@ -87,11 +83,7 @@ fn edits_of_the_deployment_come_back() {
 #[test]
 fn a_scaled_deployment_is_one_gateway_again() {
     world::test(async |world| {
-        let network = world.external_network().await;
-        let mut controller = world.controller().await;
-        controller.start().await;
-        world.service("web").on(&network).create().await;
-        world.published("web").await;
+        let (_, _controller) = world.serving("web").await;
         for (replicas, why) in [(2, "both claim the address"), (0, "nothing would serve")] {
             let scale = json!({"spec": {"replicas": replicas}});
             let api = world.api::<Deployment>();
@@ -108,11 +100,7 @@ fn a_scaled_deployment_is_one_gateway_again() {
 #[test]
 fn edits_of_the_file_and_of_the_pods_annotations_come_back() {
     world::test(async |world| {
-        let network = world.external_network().await;
-        let mut controller = world.controller().await;
-        controller.start().await;
-        world.service("web").on(&network).create().await;
-        world.published("web").await;
+        let (network, _controller) = world.serving("web").await;
         let pod = world.gateway_pod("web").await;
         let file = world.gateway_file("web").await;
         let is_back = async || {
@@ -207,11 +195,7 @@ fn foreign_objects_are_left_as_they_are_until_they_go() {
 #[test]
 fn what_others_add_is_left_and_not_fought_over() {
     world::test(async |world| {
-        let network = world.external_network().await;
-        let mut controller = world.controller().await;
-        controller.start().await;
-        world.service("web").on(&network).create().await;
-        world.published("web").await;
+        let (_, _controller) = world.serving("web").await;
         let apply = async |manager: &str, object: Value| {
             let patch = Patch::Apply(object);
             world.api::<Deployment>().patch(NAME, &PatchParams::apply(manager), &patch).await.unwrap();

@@ -28,11 +28,7 @@ async fn none_reserved(world: &World, network: &Network) {
 #[test]
 fn an_address_that_a_pod_still_carries_is_not_free() {
     world::test(async |world| {
-        let network = world.external_network().await;
-        let mut controller = world.controller().await;
-        controller.start().await;
-        world.service("web").on(&network).create().await;
-        world.published("web").await;
+        let (network, mut controller) = world.serving("web").await;
         let pod = world.gateway_pod("web").await;
         controller.kill();
         world.kubelet.keep_deleted_pods(true);

@@ -42,11 +42,7 @@ async fn resident(controller: &mut Controller) -> f64 {
 #[test]
 fn foreign_objects_cost_little_memory() {
     world::test(async |world| {
-        let network = world.external_network().await;
-        let mut controller = world.controller().await;
-        controller.start().await;
-        world.service("web").on(&network).create().await;
-        world.published("web").await;
+        let (_, mut controller) = world.serving("web").await;
         controller.terminate();
         let before = resident(&mut controller).await;
 

@@ -9,6 +9,7 @@ use serde_json::Value;
 use sluice_controller::api::annotation;
 
 use super::{Network, World};
+use crate::controller::Controller;
 use crate::kubelet::is_ready;
 use crate::wait;
 
@@ -30,6 +31,16 @@ impl World {
             ..ServiceSpec::default()
         });
         ServiceBuilder { world: self, service }
+    }
+
+    /// What many tests begin with: a controller serves a Service of this name on the external network.
+    pub async fn serving(&self, name: &str) -> (Network, Controller) {
+        let network = self.external_network().await;
+        let mut controller = self.controller().await;
+        controller.start().await;
+        self.service(name).on(&network).create().await;
+        self.published(name).await;
+        (network, controller)
     }
 
     /// The Service as it is now.
