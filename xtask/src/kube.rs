@@ -48,6 +48,9 @@ const KUBERNETES: Module = Module {
     source: "k8s.io/kubernetes",
     version_variable: Some("k8s.io/component-base/version.gitVersion"),
 };
+const MULTUS: Module =
+    Module { name: "multus", source: "gopkg.in/k8snetworkplumbingwg/multus-cni.v4", version_variable: None };
+const HELM: Module = Module { name: "helm", source: "helm.sh/helm/v3", version_variable: None };
 
 const fn kubernetes(name: &'static str, package: &'static str) -> Program {
     Program { name, module: &KUBERNETES, package }
@@ -58,6 +61,22 @@ pub const CONTROL_PLANE: &[Program] = &[
     Program { name: "etcd", module: &ETCD, package: ETCD.source },
     kubernetes("kube-apiserver", "k8s.io/kubernetes/cmd/kube-apiserver"),
     kubernetes("kube-controller-manager", "k8s.io/kubernetes/cmd/kube-controller-manager"),
+];
+
+/// What a cluster with nodes takes beside [`CONTROL_PLANE`] and the packages of its group.
+pub const NODES: &[Program] = &[
+    kubernetes("kube-scheduler", "k8s.io/kubernetes/cmd/kube-scheduler"),
+    kubernetes("kubelet", "k8s.io/kubernetes/cmd/kubelet"),
+    kubernetes("kube-proxy", "k8s.io/kubernetes/cmd/kube-proxy"),
+    kubernetes("kubectl", "k8s.io/kubernetes/cmd/kubectl"),
+    // The pods' pause container, and the backends.
+    kubernetes("agnhost", "k8s.io/kubernetes/test/images/agnhost"),
+    Program {
+        name: "multus",
+        module: &MULTUS,
+        package: "gopkg.in/k8snetworkplumbingwg/multus-cni.v4/cmd/multus",
+    },
+    Program { name: "helm", module: &HELM, package: "helm.sh/helm/v3/cmd/helm" },
 ];
 
 /// Makes sure that the programs are where tests look for them. The first build takes minutes.
@@ -222,7 +241,7 @@ mod tests {
 
     #[test]
     fn every_program_has_a_module_that_requires_it() {
-        for program in CONTROL_PLANE {
+        for program in CONTROL_PLANE.iter().chain(NODES) {
             let module = process::root().join("xtask/go").join(program.module.name);
             let requirements = fs::read_to_string(module.join("go.mod")).unwrap();
             assert!(required(&requirements, program.module.source).is_some(), "{}", program.name);

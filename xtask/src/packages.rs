@@ -20,7 +20,7 @@ pub enum Group {
     Network,
     /// What boots other kernels in small virtual machines
     Kernels,
-    /// Real etcd and Kubernetes programs, built from source (Go, minutes)
+    /// A real Kubernetes: containerd, and programs built from source (Go, minutes)
     Kubernetes,
 }
 
@@ -76,12 +76,20 @@ const KERNELS: &[Package] = &[
     ),
 ];
 
+/// What runs the pods of a cluster's nodes.
+const KUBERNETES: &[Package] = &[
+    package("containerd", "containerd", "the container runtime of each node"),
+    package("runc", "runc", "starting containers"),
+    package("containernetworking-plugins", "/usr/lib/cni/macvlan", "the pods' interfaces: bridge, macvlan"),
+    package("iptables", "iptables", "kube-proxy's rules"),
+];
+
 impl Group {
-    /// The packages of the group that every machine needs; [`Group::Build`] depends on the compilers that are there,
-    /// [`Group::Kubernetes`] is no package.
+    /// The packages of the group that every machine needs; [`Group::Build`] depends on the compilers that are there.
     pub fn packages(self) -> &'static [Package] {
         match self {
-            Self::Build | Self::Kubernetes => &[],
+            Self::Build => &[],
+            Self::Kubernetes => KUBERNETES,
             Self::Network => NETWORK,
             Self::Kernels => KERNELS,
         }

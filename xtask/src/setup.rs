@@ -48,6 +48,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
             Group::Kubernetes => {
                 ui::heading("Kubernetes");
                 kube::ensure(kube::CONTROL_PLANE)?;
+                kube::ensure(kube::NODES)?;
             }
         }
         packages::ensure(group.packages())?;
