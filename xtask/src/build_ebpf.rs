@@ -1,15 +1,17 @@
 //! `cargo xtask build-ebpf`.
 
 use std::{
+    collections::BTreeSet,
     fs,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
 
 use anyhow::{Context, Result};
+use cargo_metadata::PackageId;
 use comfy_table::{CellAlignment, Table, presets};
 
-use crate::{object, packages, process, toolchain, toolchain::Compiler, tools, ui};
+use crate::{image, object, packages, process, toolchain, toolchain::Compiler, tools, ui};
 
 const TARGET: &str = "bpfel-unknown-none";
 const PROFILE: &str = "ebpf";
@@ -52,12 +54,7 @@ pub fn build(debug_log: bool) -> Result<()> {
 /// # Errors
 /// If the tools cannot be had, or the build fails.
 pub fn objects(debug_log: bool) -> Result<Vec<(&'static str, Vec<u8>)>> {
-    let compiler = toolchain::ensure()?;
-    let linker = tools::bpf_linker(&compiler)?;
-    let mut command = cargo(&compiler, &linker);
-    command.args(["build", "--package", "sluice-gateway-ebpf", "--bins", "--features"]);
-    command.arg(if debug_log { "programs,log" } else { "programs" }).args(target_args());
-    process::run_quietly("building the BPF programs", &mut command)?;
+    process::run_quietly("building the BPF programs", &mut command(debug_log)?)?;
 
     let from = target_dir().join(TARGET).join(PROFILE);
     let to = folder();
@@ -72,25 +69,38 @@ pub fn objects(debug_log: bool) -> Result<Vec<(&'static str, Vec<u8>)>> {
     Ok(objects)
 }
 
+/// The packages that the objects are made of. To be asked when they are built.
+///
+/// # Errors
+/// If they cannot be built.
+pub fn packages() -> Result<BTreeSet<PackageId>> {
+    let linked = image::linked("looking into the BPF programs", &mut command(false)?, TARGET)?;
+    Ok(linked.packages)
+}
+
+fn command(debug_log: bool) -> Result<Command> {
+    let compiler = toolchain::ensure()?;
+    let linker = tools::bpf_linker(&compiler)?;
+    let mut command = cargo(&compiler, &linker);
+    command.args(["build", "--package", "sluice-gateway-ebpf", "--bins", "--features"]);
+    command.arg(if debug_log { "programs,log" } else { "programs" }).args(target_args());
+    Ok(command)
+}
+
 /// Where the gateway's build script looks for the objects.
-fn folder() -> PathBuf {
+pub fn folder() -> PathBuf {
     process::root().join("target/ebpf")
 }
 
 /// The cargo that compiles for the BPF target, with the settings that it takes and free of the user's.
 pub fn cargo(compiler: &Compiler, linker: &Path) -> Command {
     let mut command = compiler.cargo();
-    for (name, _) in std::env::vars_os() {
-        let text = name.to_string_lossy();
-        let prefixes = ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_", "RUSTC_", "CARGO_ENCODED_"];
-        if text == "RUSTFLAGS" || prefixes.iter().any(|prefix| text.starts_with(prefix)) {
-            command.env_remove(&name);
-        }
-    }
+    process::forget_user_settings(&mut command);
     let linker = format!("-Clinker={}", linker.display());
     // BTF is made from the debug information. CPU v3 (kernel 5.1 and later) has the 32-bit instructions and, what
     // matters more, lets the compare-and-swap on a map value compile.
-    let flags = ["-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3", &linker];
+    let mut flags = process::without_paths();
+    flags.extend(["-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3", &linker].map(str::to_owned));
     command
         .env("RUSTC", &compiler.rustc)
         .env("RUSTC_BOOTSTRAP", "1")

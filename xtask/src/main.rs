@@ -4,6 +4,7 @@ mod bench;
 mod binaries;
 mod build_ebpf;
 mod demo;
+mod image;
 mod kube;
 mod libtest;
 mod lint;
@@ -33,6 +34,7 @@ and Ubuntu; elsewhere it prints the exact commands. On a fresh machine with Rust
   cargo xtask test          build everything, lint, run all rungs of tests (root)
   cargo xtask test unit     the tests that need neither root nor BPF in the kernel
   cargo xtask build-ebpf    the BPF programs alone, with their sizes
+  cargo xtask image         container images of gateway and controller
   cargo xtask bench controller   what the controller takes for 1000 Services
 
 Environment:
@@ -51,6 +53,7 @@ enum Command {
     Setup(setup::Args),
     BuildEbpf(build_ebpf::Args),
     Demo(demo::Args),
+    Image(image::Args),
     Lint(lint::Args),
     Test(test::Args),
     Bench(bench::Args),
@@ -62,6 +65,7 @@ fn main() -> ExitCode {
         Command::Setup(args) => setup::run(&args),
         Command::BuildEbpf(args) => build_ebpf::run(&args),
         Command::Demo(args) => demo::run(&args),
+        Command::Image(args) => image::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),
