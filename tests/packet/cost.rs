@@ -4,8 +4,6 @@
 //! the target has the VIP's address and the source is the client's own. Each run does all the work of any other packet, and
 //! only the TTL goes down, which bounds the repetitions of one measurement.
 
-use std::path::PathBuf;
-
 use aya::{Ebpf, maps::HashMap, programs::SchedClassifier};
 use sluice_gateway_ebpf::{
     conntrack::State,
@@ -123,11 +121,7 @@ struct Yardstick {
 impl Yardstick {
     /// Loads them, with one entry in the map that is looked up.
     fn load<N: Net>((key, flow): (FlowKey<N::Addr>, Flow)) -> Self {
-        let dir = std::env::var_os("SLUICE_EBPF_DIR").map_or_else(
-            || PathBuf::from(concat!(env!("CARGO_MANIFEST_DIR"), "/../target/ebpf")),
-            PathBuf::from,
-        );
-        let path = dir.join("sluice-yardstick");
+        let path = sluice_tests::objects::path("sluice-yardstick");
         let mut ebpf = Ebpf::load_file(&path).unwrap_or_else(|error| {
             panic!("{}: {error}: run `cargo xtask build-ebpf` first", path.display())
         });

@@ -8,6 +8,7 @@ mod fuzz_corpus;
 pub mod gateway;
 pub mod kube_proxy;
 pub mod netns;
+pub mod objects;
 pub mod packet;
 pub mod peers;
 pub mod record;

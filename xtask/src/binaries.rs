@@ -34,6 +34,26 @@ pub fn build_controller_bench() -> Result<(PathBuf, PathBuf)> {
     Ok((target().join("release/sluice-controller"), path("sluice-bench-controller")))
 }
 
+/// Builds the gateway as it is released, and what measures its data path. Returns where the latter is; it finds the gateway beside
+/// itself.
+///
+/// # Errors
+/// If the compiler refuses one.
+pub fn build_data_path_bench() -> Result<PathBuf> {
+    let mut command = process::cargo();
+    command.args([
+        "build",
+        "--release",
+        "--package",
+        "sluice-gateway",
+        "--package",
+        "sluice-bench",
+        "--bins",
+    ]);
+    process::run_quietly("building the gateway as it is released, and what measures it", &mut command)?;
+    Ok(target().join("release/sluice-bench"))
+}
+
 /// Where [`build`] puts a program.
 pub fn path(name: &str) -> PathBuf {
     target().join("debug").join(name)

@@ -15,7 +15,9 @@ use crate::{image, object, packages, process, toolchain, toolchain::Compiler, to
 
 const TARGET: &str = "bpfel-unknown-none";
 const PROFILE: &str = "ebpf";
-const OBJECTS: [&str; 3] = ["sluice-v4", "sluice-v6", "sluice-yardstick"];
+const OBJECTS: [&str; 4] = ["sluice-v4", "sluice-v6", "sluice-yardstick", "sluice-bench-traffic"];
+/// The packages whose binaries are the objects, as arguments.
+pub const PACKAGES: [&str; 4] = ["--package", "sluice-gateway-ebpf", "--package", "sluice-bench-ebpf"];
 
 /// Builds the BPF programs, and prints the size of each and what the verifier makes of it
 ///
@@ -82,7 +84,7 @@ fn command(debug_log: bool) -> Result<Command> {
     let compiler = toolchain::ensure()?;
     let linker = tools::bpf_linker(&compiler)?;
     let mut command = cargo(&compiler, &linker);
-    command.args(["build", "--package", "sluice-gateway-ebpf", "--bins", "--features"]);
+    command.arg("build").args(PACKAGES).args(["--bins", "--features"]);
     command.arg(if debug_log { "programs,log" } else { "programs" }).args(target_args());
     Ok(command)
 }

@@ -90,7 +90,7 @@ fn bpf_clippy_command() -> Result<Command> {
             None => command.env_remove(name),
         };
     }
-    command.args(["clippy", "--package", "sluice-gateway-ebpf", "--bins", "--features", "programs,log"]);
+    command.arg("clippy").args(build_ebpf::PACKAGES).args(["--bins", "--features", "programs,log"]);
     command.args(build_ebpf::target_args());
     Ok(command)
 }

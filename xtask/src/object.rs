@@ -57,10 +57,12 @@ pub fn verify(path: &Path, bytes: &[u8], reports: &mut [Report]) -> Result<()> {
     for report in reports {
         let program =
             ebpf.program_mut(&report.name).with_context(|| format!("no program {}", report.name))?;
-        let Program::SchedClassifier(program) = program else {
-            bail!("program {} is not a tc program", report.name);
-        };
-        program.load().with_context(|| format!("the kernel refused program {}", report.name))?;
+        match program {
+            Program::SchedClassifier(program) => program.load(),
+            Program::Xdp(program) => program.load(),
+            _ => bail!("program {} is neither a tc nor an XDP program", report.name),
+        }
+        .with_context(|| format!("the kernel refused program {}", report.name))?;
         let info = program.info().with_context(|| format!("asking the kernel about {}", report.name))?;
         report.verified = info.verified_instruction_count();
     }

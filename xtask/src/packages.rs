@@ -18,6 +18,8 @@ pub enum Group {
     Build,
     /// What lays out and observes the networks of the demo and the netns tests
     Network,
+    /// What the benches of the data path run besides
+    Bench,
     /// What boots other kernels in small virtual machines
     Kernels,
     /// A real Kubernetes: containerd, and programs built from source (Go, minutes)
@@ -66,6 +68,8 @@ const NETWORK: &[Package] = &[
     package("traceroute", "traceroute", "time-exceeded errors, seen from the client"),
 ];
 
+const BENCH: &[Package] = &[package("iperf3", "iperf3", "TCP streams")];
+
 const KERNELS: &[Package] = &[
     package("qemu-system-x86", "qemu-system-x86_64", "the virtual machine"),
     package("xz-utils", "xz", "reading compressed kernel modules"),
@@ -91,6 +95,7 @@ impl Group {
             Self::Build => &[],
             Self::Kubernetes => KUBERNETES,
             Self::Network => NETWORK,
+            Self::Bench => BENCH,
             Self::Kernels => KERNELS,
         }
     }

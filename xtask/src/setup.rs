@@ -44,6 +44,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                 ui::heading("Networks");
                 bpffs()?;
             }
+            Group::Bench => ui::heading("Benches"),
             Group::Kernels => ui::heading("Other kernels"),
             Group::Kubernetes => {
                 ui::heading("Kubernetes");

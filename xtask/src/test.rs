@@ -47,6 +47,8 @@ enum Rung {
     Packet,
     /// Real traffic between network namespaces, beside iptables as the oracle (root)
     Netns,
+    /// A short measurement of the data path beside iptables: right, and not absurdly slow (root)
+    Bench,
     /// The controller against a real API server, and with a gateway in namespaces (root)
     Apiserver,
     /// The packet rung and one end-to-end case on other kernels, in virtual machines; no root
@@ -54,20 +56,22 @@ enum Rung {
 }
 
 impl Rung {
-    const ALL: [Self; 5] = [Self::Unit, Self::Packet, Self::Netns, Self::Apiserver, Self::Kernels];
+    const ALL: [Self; 6] =
+        [Self::Unit, Self::Packet, Self::Netns, Self::Bench, Self::Apiserver, Self::Kernels];
 
     fn name(self) -> &'static str {
         match self {
             Self::Unit => "unit",
             Self::Packet => "packet",
             Self::Netns => "netns",
+            Self::Bench => "bench",
             Self::Apiserver => "apiserver",
             Self::Kernels => "kernels",
         }
     }
 
     fn needs_root(self) -> bool {
-        matches!(self, Self::Packet | Self::Netns | Self::Apiserver)
+        matches!(self, Self::Packet | Self::Netns | Self::Bench | Self::Apiserver)
     }
 
     fn needs_programs(self) -> bool {
@@ -75,13 +79,13 @@ impl Rung {
     }
 
     fn needs_binaries(self) -> bool {
-        matches!(self, Self::Netns | Self::Apiserver)
+        matches!(self, Self::Netns | Self::Bench | Self::Apiserver)
     }
 
     fn groups(self) -> &'static [Group] {
         match self {
             Self::Unit => &[],
-            Self::Packet | Self::Netns | Self::Apiserver => &[Group::Network],
+            Self::Packet | Self::Netns | Self::Bench | Self::Apiserver => &[Group::Network],
             Self::Kernels => &[Group::Network, Group::Kernels],
         }
     }
@@ -91,6 +95,7 @@ impl Rung {
         command.args(["test", "--no-fail-fast"]);
         match self {
             Self::Unit => command.args(["--workspace", "--lib", "--bins"]),
+            Self::Bench => command.args(["--package", "sluice-bench", "--test", self.name()]),
             // The second has the real gateway serve what the controller wrote, in namespaces.
             Self::Apiserver => command
                 .args(["--package", "sluice-apiserver-tests", "--test", self.name()])

@@ -13,8 +13,9 @@ use sluice_apiserver_tests::load::{AT_ONCE, WriteLog};
 use sluice_apiserver_tests::servers::Servers;
 use sluice_apiserver_tests::wait;
 use sluice_apiserver_tests::world::{Network, World};
+use sluice_figures::Phase;
 
-use crate::report::{Figures, Phase, rounded};
+use crate::report::{Figures, rounded};
 use crate::{Args, Stack, process};
 
 /// Each Service is looked at this often, so that there are passes in the steady state, too.

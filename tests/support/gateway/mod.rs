@@ -1,13 +1,15 @@
 //! The gateways that the tests put into the pod: Sluice, and the iptables rules that it replaces.
 
 mod iptables;
+mod nftables;
 mod sandbox;
 mod sluice;
 
 use anyhow::Result;
 use ipnet::IpNet;
 
-pub use iptables::Iptables;
+pub use iptables::{FORWARDING, Iptables, route};
+pub use nftables::Nftables;
 pub use sluice::{Sluice, gateway_file};
 
 use crate::kube_proxy::{ClusterIp, Protocol};

@@ -1,51 +1,10 @@
-//! What a bench finds: figures of one or more cases, some with a goal.
+//! What a bench has found, as tables and as JSON.
 
-use comfy_table::{CellAlignment, Table, presets};
-use serde::{Deserialize, Serialize};
-use serde_json::{Number, json};
+use comfy_table::{CellAlignment, Table, TableStyle, presets};
+use serde_json::json;
+use sluice_figures::Figure;
 
-/// What a bench's program says, one JSON object a line.
-#[derive(Deserialize)]
-#[serde(untagged)]
-pub enum Line {
-    /// How far it has come; a phase goes on until another begins.
-    Phase {
-        /// What it does.
-        phase: String,
-        /// Steps done.
-        done: u64,
-        /// All steps.
-        of: u64,
-    },
-    /// What it has found.
-    Figure(Figure),
-}
-
-/// A figure.
-#[derive(Clone, Deserialize, Serialize)]
-pub struct Figure {
-    /// What was measured.
-    figure: String,
-    /// Of what.
-    case: String,
-    value: Number,
-    unit: String,
-    /// The most that it may be.
-    goal: Option<Number>,
-}
-
-impl Figure {
-    fn is_missed(&self) -> bool {
-        let goal = self.goal.as_ref().and_then(Number::as_f64);
-        goal.zip(self.value.as_f64()).is_some_and(|(goal, value)| value > goal)
-    }
-
-    fn with_unit(&self, number: &Number) -> String {
-        format!("{number} {}", self.unit).trim_end().to_owned()
-    }
-}
-
-/// All of them, in the order in which they were found.
+/// All figures, in the order in which they were found.
 #[derive(Default)]
 pub struct Figures(Vec<Figure>);
 
@@ -55,36 +14,66 @@ impl Figures {
         self.0.push(figure);
     }
 
-    /// Those that are more than they may be, as sentences.
+    /// The sections that have figures.
+    pub fn sections(&self) -> Vec<&str> {
+        unique(self.0.iter().map(|figure| figure.section.as_str()))
+    }
+
+    /// The figures of a section.
+    pub fn of(&self, section: &str) -> impl Iterator<Item = &Figure> {
+        self.0.iter().filter(move |figure| figure.section == section)
+    }
+
+    /// Those that are not what they should be, as sentences.
     pub fn missed(&self) -> Vec<String> {
         let missed = self.0.iter().filter(|figure| figure.is_missed());
-        let goal =
-            |figure: &Figure| figure.goal.as_ref().map(|goal| figure.with_unit(goal)).unwrap_or_default();
+        let goal = |figure: &Figure| figure.goal.as_ref().map(|goal| goal.text(figure)).unwrap_or_default();
         missed
             .map(|figure| {
                 let Figure { figure: name, case, .. } = figure;
-                format!("{name} ({case}): {}, not {}", figure.with_unit(&figure.value), goal(figure))
+                format!("{name} ({case}): {}, not {}", figure.text(), goal(figure))
             })
             .collect()
     }
 
-    /// A row for each figure, a column for each case.
-    pub fn table(&self) -> String {
-        let names = unique(self.0.iter().map(|figure| figure.figure.as_str()));
-        let cases = unique(self.0.iter().map(|figure| figure.case.as_str()));
+    /// A table for each section, with `style`: a row for each figure, a column for each case.
+    pub fn tables(&self, style: TableStyle) -> Vec<(&str, String)> {
+        self.sections().into_iter().map(|section| (section, self.table(section, style))).collect()
+    }
+
+    /// The figures that have a goal, and whether they reach it. `None` where there are none.
+    pub fn goals(&self, style: TableStyle) -> Option<String> {
+        let judged = || self.0.iter().filter_map(|figure| Some((figure, figure.goal.as_ref()?)));
+        judged().next()?;
         let mut table = Table::new();
-        let header = ["FIGURE"].into_iter().chain(cases.iter().copied()).chain(["GOAL"]);
-        table.load_style(presets::NOTHING).set_header(header);
+        table.load_style(style).set_header(["MEASURE", "CASE", "FIGURE", "GOAL", ""]);
+        for (figure, goal) in judged() {
+            let met = if figure.is_missed() { "MISSED" } else { "met" };
+            let name = if figure.section.is_empty() {
+                figure.figure.clone()
+            } else {
+                format!("{}: {}", figure.section, figure.figure)
+            };
+            table.add_row([name, figure.case.clone(), figure.text(), goal.text(figure), met.to_owned()]);
+        }
+        Some(table.to_string())
+    }
+
+    /// All of them, and what they were measured on, in one line.
+    pub fn json(&self, machine: &str) -> String {
+        json!({ "machine": machine, "figures": self.0, "missed": self.missed() }).to_string()
+    }
+
+    fn table(&self, section: &str, style: TableStyle) -> String {
+        let names = unique(self.of(section).map(|figure| figure.figure.as_str()));
+        let cases = unique(self.of(section).map(|figure| figure.case.as_str()));
+        let mut table = Table::new();
+        table.load_style(style).set_header(["FIGURE"].into_iter().chain(cases.iter().copied()));
         for name in names {
             let of_case =
-                |case: &&str| self.0.iter().find(|figure| figure.figure == name && figure.case == *case);
-            let found: Vec<Option<&Figure>> = cases.iter().map(of_case).collect();
-            let values =
-                found.iter().map(|figure| figure.map_or_else(|| "-".to_owned(), |f| f.with_unit(&f.value)));
-            let goals = found.iter().flatten().filter_map(|f| f.goal.as_ref().map(|goal| f.with_unit(goal)));
-            let goals: Vec<String> = goals.collect();
-            let goals = unique(goals.iter().map(String::as_str)).join(", ");
-            table.add_row([name.to_owned()].into_iter().chain(values).chain([goals]));
+                |case: &&str| self.of(section).find(|figure| figure.figure == name && figure.case == *case);
+            let values = cases.iter().map(|case| of_case(case).map_or_else(|| "-".to_owned(), Figure::text));
+            table.add_row([name.to_owned()].into_iter().chain(values));
         }
         for column in 1..=cases.len() {
             if let Some(column) = table.column_mut(column) {
@@ -93,13 +82,10 @@ impl Figures {
         }
         table.to_string()
     }
-
-    /// All of them, and what they were measured on, in one line.
-    pub fn json(&self, machine: &str) -> String {
-        json!({ "machine": machine, "figures": self.0, "missed": self.missed() }).to_string()
-    }
 }
 
+/// For people at a terminal.
+pub const PLAIN: TableStyle = presets::NOTHING;
 /// Each once, in the order of their first appearance.
 fn unique<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut unique = Vec::new();
@@ -118,41 +104,44 @@ mod tests {
     fn figures() -> Figures {
         let mut figures = Figures::default();
         for line in [
-            r#"{"figure": "writes", "case": "IPv4", "value": 6, "unit": "", "goal": 6}"#,
+            r#"{"figure": "writes", "case": "IPv4", "value": 6, "unit": "", "goal": {"at_most": 6}}"#,
             r#"{"figure": "time", "case": "IPv4", "value": 31.5, "unit": "s", "goal": null}"#,
-            r#"{"figure": "writes", "case": "both", "value": 8, "unit": "", "goal": 7}"#,
+            r#"{"figure": "writes", "case": "both", "value": 8, "unit": "", "goal": {"at_most": 7}}"#,
+            r#"{"section": "pps", "figure": "1 flow", "case": "tc", "value": 1.2, "unit": "M/s"}"#,
         ] {
-            let Line::Figure(figure) = serde_json::from_str(line).unwrap() else { panic!("{line}") };
-            figures.add(figure);
+            figures.add(serde_json::from_str(line).unwrap());
         }
         figures
     }
 
+    fn words(table: &str) -> Vec<Vec<&str>> {
+        table.lines().map(|line| line.split_whitespace().collect()).collect()
+    }
+
     #[test]
-    fn more_than_the_goal_is_missed() {
-        assert_eq!(figures().missed(), ["writes (both): 8, not 7"]);
+    fn what_is_not_as_it_should_be_is_missed() {
+        assert_eq!(figures().missed(), ["writes (both): 8, not <= 7"]);
         let json: serde_json::Value = serde_json::from_str(&figures().json("a machine")).unwrap();
         assert_eq!(json["missed"].as_array().unwrap().len(), 1);
         assert_eq!(json["figures"][1]["value"], 31.5);
     }
 
     #[test]
-    fn cases_are_columns() {
-        let table = figures().table();
-        let words: Vec<Vec<&str>> = table.lines().map(|line| line.split_whitespace().collect()).collect();
+    fn sections_are_tables_and_cases_columns() {
+        let figures = figures();
+        let tables = figures.tables(PLAIN);
+        assert_eq!(tables.iter().map(|(section, _)| *section).collect::<Vec<_>>(), ["", "pps"]);
         assert_eq!(
-            words,
-            [
-                vec!["FIGURE", "IPv4", "both", "GOAL"],
-                vec!["writes", "6", "8", "6,", "7"],
-                vec!["time", "31.5", "s", "-"]
-            ]
+            words(&tables[0].1),
+            [vec!["FIGURE", "IPv4", "both"], vec!["writes", "6", "8"], vec!["time", "31.5", "s", "-"]]
         );
     }
 
     #[test]
-    fn progress_is_told_apart_from_figures() {
-        let line = serde_json::from_str(r#"{"phase": "1000 Services", "done": 12, "of": 1000}"#).unwrap();
-        assert!(matches!(line, Line::Phase { done: 12, of: 1000, .. }));
+    fn each_goal_is_met_or_missed() {
+        let goals = figures().goals(PLAIN).unwrap();
+        let goals = words(&goals);
+        assert_eq!(goals[1], ["writes", "IPv4", "6", "<=", "6", "met"]);
+        assert_eq!(goals[2], ["writes", "both", "8", "<=", "7", "MISSED"]);
     }
 }

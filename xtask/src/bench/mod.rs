@@ -1,6 +1,7 @@
 //! `cargo xtask bench`.
 
 mod controller;
+mod data_path;
 mod figures;
 
 use std::process::{Command, ExitCode};
@@ -8,8 +9,10 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 use clap::{Subcommand, ValueEnum};
 
+use sluice_figures::Line;
+
 use crate::{process, ui};
-use figures::{Figures, Line};
+use figures::{Figures, PLAIN};
 
 /// Measures Sluice, and says where a goal is missed
 ///
@@ -30,6 +33,8 @@ pub struct Args {
 #[derive(Subcommand)]
 enum What {
     Controller(controller::Args),
+    /// Packets per second of one core, beside iptables, nftables, routing and bare redirects
+    Pps(data_path::Args),
 }
 
 /// A form of the figures.
@@ -46,11 +51,12 @@ enum Output {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let mut bench = match &args.what {
         What::Controller(args) => controller::prepare(args)?,
+        What::Pps(args) => data_path::prepare("pps", args)?,
     };
     ui::heading("Measuring");
     let figures = measure(&mut bench)?;
     match args.output {
-        Output::Table => anstream::println!("\n{}\n\nmeasured on {}", figures.table(), machine()),
+        Output::Table => show(&figures),
         Output::Json => println!("{}", figures.json(&machine())),
     }
     let missed = figures.missed();
@@ -58,6 +64,21 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         ui::note(&format!("missed: {figure}"));
     }
     Ok(if missed.is_empty() || args.no_fail { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+/// Prints the tables for people.
+fn show(figures: &Figures) {
+    for (section, table) in figures.tables(PLAIN) {
+        if !section.is_empty() {
+            ui::heading(section);
+        }
+        anstream::println!("\n{table}");
+    }
+    if let Some(goals) = figures.goals(PLAIN) {
+        ui::heading("Goals");
+        anstream::println!("\n{goals}");
+    }
+    anstream::println!("\nmeasured on {}", machine());
 }
 
 /// Runs a program that says what it does and finds, one [`Line`] of JSON each, and shows its progress.

@@ -1,0 +1,94 @@
+//! The programs. None of them is ever part of a gateway.
+#![no_std]
+#![no_main]
+#![expect(
+    missing_docs,
+    reason = "the entry points are described next to them; their macro loses the comments"
+)]
+#![expect(non_upper_case_globals, reason = "the kernel knows a map by the name of its static")]
+
+mod frame;
+mod generator;
+mod sink;
+
+use aya_ebpf::{
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+    btf_maps::{Array, PerCpuArray},
+    helpers::generated::bpf_redirect,
+    macros::{btf_map, classifier, xdp},
+    programs::{TcContext, XdpContext},
+};
+use frame::Frame;
+use sluice_bench_ebpf::{BUCKETS, Expected, Position, Tally, Traffic, WATCHED_PORTS};
+
+#[btf_map]
+pub static traffic: Array<Traffic, 1> = Array::new();
+#[btf_map]
+pub static position: Array<Position, 1> = Array::new();
+#[btf_map]
+pub static expected: Array<Expected, 1> = Array::new();
+#[btf_map]
+pub static tally: PerCpuArray<Tally, 1> = PerCpuArray::new();
+/// Packets by latency.
+#[btf_map]
+pub static latencies: PerCpuArray<u64, { BUCKETS as usize }> = PerCpuArray::new();
+/// The flow that was seen last with a source port, and its generation, by service port and source port.
+#[btf_map]
+pub static owners: Array<u32, { (WATCHED_PORTS as usize) << 16 }> = Array::new();
+/// Index of the device that the bare redirects send to.
+#[btf_map]
+pub static egress: Array<u32, 1> = Array::new();
+
+// Makes a packet: run with live frames.
+#[xdp]
+pub fn generate(context: XdpContext) -> u32 {
+    generator::generate(&context).unwrap_or(xdp_action::XDP_ABORTED)
+}
+
+// Takes the benches' packets, and lets all others pass.
+#[xdp]
+pub fn sink_xdp(context: XdpContext) -> u32 {
+    match sink::take(Frame::of_xdp(&context)) {
+        Some(()) => xdp_action::XDP_DROP,
+        None => xdp_action::XDP_PASS,
+    }
+}
+
+// The same, tc.
+#[classifier]
+pub fn sink_tc(context: TcContext) -> i32 {
+    match sink::take(Frame::of_tc(&context)) {
+        Some(()) => TC_ACT_SHOT,
+        None => TC_ACT_UNSPEC,
+    }
+}
+
+// A bare redirect, tc.
+#[classifier]
+pub fn redirect_tc(_: TcContext) -> i32 {
+    match egress.get(0) {
+        // SAFETY: the helper takes plain numbers.
+        Some(device) => unsafe { bpf_redirect(*device, 0) as i32 },
+        None => TC_ACT_SHOT,
+    }
+}
+
+// A bare redirect, XDP.
+#[xdp]
+pub fn redirect_xdp(_: XdpContext) -> u32 {
+    match egress.get(0) {
+        // SAFETY: the helper takes plain numbers.
+        Some(device) => unsafe { bpf_redirect(*device, 0) as u32 },
+        None => xdp_action::XDP_ABORTED,
+    }
+}
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
+    loop {}
+}
+
+/// The licence that the kernel checks.
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";

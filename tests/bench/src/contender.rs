@@ -1,0 +1,119 @@
+//! Who takes part: Sluice, and what it is compared with.
+
+use anyhow::{Result, bail};
+use sluice_tests::gateway::{FORWARDING, GatewayUnderTest as _, Iptables, Nftables, Sluice, Spec, route};
+use sluice_tests::topology::Topology;
+
+use crate::traffic::Translation;
+
+/// A way through the pod.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Contender {
+    /// Sluice's tc programs.
+    SluiceTc,
+    /// The seed's rules.
+    IptablesLegacy,
+    /// The seed's rules by nftables' interface.
+    IptablesNft,
+    /// Native nftables with a map.
+    Nftables,
+    /// The kernel's routing, without any NAT.
+    Routing,
+    /// A tc program that redirects, and does nothing else.
+    RedirectTc,
+    /// An XDP program that redirects, and does nothing else.
+    RedirectXdp,
+    /// An XDP program that drops: the generator's own limit.
+    DropXdp,
+}
+
+/// What serves in a pod, for as long as it is held.
+pub enum Serving {
+    /// The gateway's process.
+    Sluice(Box<Sluice>),
+    /// Rules in the kernel, or a program of the benches.
+    Kernel,
+}
+
+impl Contender {
+    /// The name in tables.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::SluiceTc => "sluice tc",
+            Self::IptablesLegacy => "iptables-legacy",
+            Self::IptablesNft => "iptables-nft",
+            Self::Nftables => "nftables map",
+            Self::Routing => "routing",
+            Self::RedirectTc => "tc redirect",
+            Self::RedirectXdp => "XDP redirect",
+            Self::DropXdp => "XDP drop",
+        }
+    }
+
+    /// What it does with a packet.
+    pub const fn translation(self) -> Translation {
+        match self {
+            Self::SluiceTc | Self::IptablesLegacy | Self::IptablesNft | Self::Nftables => Translation::Full,
+            Self::Routing => Translation::Routed,
+            Self::RedirectTc | Self::RedirectXdp | Self::DropXdp => Translation::None,
+        }
+    }
+
+    /// Whether an XDP program on `net1` sees its packets.
+    pub const fn is_xdp(self) -> bool {
+        matches!(self, Self::RedirectXdp | Self::DropXdp)
+    }
+
+    /// Lets it serve.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn serve(self, topology: &Topology, spec: &Spec) -> Result<Serving> {
+        match self {
+            Self::SluiceTc => {
+                let mut sluice = Sluice::new(topology)?;
+                sluice.serve(topology, spec)?;
+                return Ok(Serving::Sluice(Box::new(sluice)));
+            }
+            Self::IptablesLegacy => Iptables::legacy().serve(topology, spec)?,
+            Self::IptablesNft => Iptables::nft().serve(topology, spec)?,
+            Self::Nftables => Nftables.serve(topology, spec)?,
+            Self::Routing => {
+                topology.pod.sysctl(FORWARDING)?;
+                for &family in topology.families() {
+                    route(topology, spec, family)?;
+                }
+            }
+            Self::RedirectTc | Self::RedirectXdp | Self::DropXdp => {}
+        }
+        if self.has_connection_table() {
+            topology.pod.sysctl(PATIENT)?;
+        }
+        Ok(Serving::Kernel)
+    }
+
+    /// Whether the kernel keeps its connections.
+    pub const fn has_connection_table(self) -> bool {
+        matches!(self, Self::IptablesLegacy | Self::IptablesNft | Self::Nftables)
+    }
+}
+
+/// Flows do not expire between two rounds.
+pub const UDP_TIMEOUT: u32 = 3600;
+const PATIENT: &[(&str, &str)] = &[
+    ("net/netfilter/nf_conntrack_udp_timeout", "3600"),
+    ("net/netfilter/nf_conntrack_udp_timeout_stream", "3600"),
+];
+
+impl Serving {
+    /// The gateway.
+    ///
+    /// # Errors
+    /// If it is something else.
+    pub fn sluice(&mut self) -> Result<&mut Sluice> {
+        match self {
+            Self::Sluice(sluice) => Ok(sluice),
+            Self::Kernel => bail!("no gateway of ours serves here"),
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! Which CPU does what, and for how long.
+
+use std::fs;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use anyhow::{Context, Result};
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
+
+/// Keeps the calling thread on one CPU until it is dropped. What it starts meanwhile stays there, too.
+pub struct Pinned {
+    before: CpuSet,
+}
+
+impl Pinned {
+    /// Moves the thread to `cpu`.
+    ///
+    /// # Errors
+    /// If it may not run there.
+    pub fn to(cpu: usize) -> Result<Self> {
+        let this = Pid::from_raw(0);
+        let before = sched_getaffinity(this).context("asking for the thread's CPUs")?;
+        let mut only = CpuSet::new();
+        only.set(cpu).context("naming a CPU")?;
+        sched_setaffinity(this, &only).with_context(|| format!("moving the thread to CPU {cpu}"))?;
+        Ok(Self { before })
+    }
+}
+
+impl Drop for Pinned {
+    fn drop(&mut self) {
+        // The CPUs that were allowed a moment ago; if not any more, the kernel has chosen others.
+        let _ = sched_setaffinity(Pid::from_raw(0), &self.before);
+    }
+}
+
+/// The time that a core spends on what the calling thread does there, and on what that sets off: interrupts' second halves run in the
+/// thread, and in the core's `ksoftirqd` when they are many. What else runs on the machine meanwhile does not count.
+pub struct CoreTime {
+    softirqs: PathBuf,
+}
+
+impl CoreTime {
+    /// Of the calling thread, which must be pinned to `cpu`.
+    ///
+    /// # Errors
+    /// If the core's `ksoftirqd` is not found.
+    pub fn of(cpu: usize) -> Result<Self> {
+        let wanted = format!("ksoftirqd/{cpu}");
+        let processes = fs::read_dir("/proc").context("reading /proc")?;
+        let is_it = |process: &fs::DirEntry| {
+            fs::read_to_string(process.path().join("comm")).is_ok_and(|name| name.trim() == wanted)
+        };
+        let found = processes.flatten().find(is_it).with_context(|| format!("there is no {wanted}"))?;
+        Ok(Self { softirqs: found.path().join("schedstat") })
+    }
+
+    /// So far.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn now(&self) -> Result<Duration> {
+        let thread = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("reading the thread's clock")?;
+        let text = fs::read_to_string(&self.softirqs).context("reading the time of ksoftirqd")?;
+        let nanoseconds = text.split(' ').next().unwrap_or_default().parse().context("schedstat")?;
+        Ok(Duration::from(thread) + Duration::from_nanos(nanoseconds))
+    }
+}

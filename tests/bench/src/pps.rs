@@ -1,0 +1,149 @@
+//! Packets per second of one core.
+
+use anyhow::Result;
+use sluice_bench::contender::{Contender, UDP_TIMEOUT};
+use sluice_bench::report::Section;
+use sluice_bench::rig::{Peer, Rig};
+use sluice_bench::rounds::{Rounds, interleaved};
+use sluice_bench::traffic::{Sizes, Workload, service};
+use sluice_figures::{Goal, Phase};
+use sluice_tests::addresses::Family;
+use sluice_tests::gateway::Spec;
+use sluice_tests::topology::External;
+
+use crate::Effort;
+
+/// Service ports: as many as a million flows to one target take.
+const PORTS: u16 = 32;
+/// What all are compared with on a macvlan.
+const MACVLAN: [Contender; 6] = [
+    Contender::SluiceTc,
+    Contender::IptablesLegacy,
+    Contender::IptablesNft,
+    Contender::Nftables,
+    Contender::Routing,
+    Contender::RedirectTc,
+];
+const VETH: [Contender; 5] = [
+    Contender::SluiceTc,
+    Contender::IptablesLegacy,
+    Contender::RedirectTc,
+    Contender::RedirectXdp,
+    Contender::DropXdp,
+];
+const PLAIN_PEER: [Contender; 3] = [Contender::SluiceTc, Contender::IptablesLegacy, Contender::RedirectTc];
+
+const ONE: Workload = Workload { flows: 1, ..Workload::USUAL };
+const MANY: Workload = Workload { flows: 100_000, ports: PORTS, ..Workload::USUAL };
+const MILLION: Workload = Workload { flows: 1_000_000, ports: PORTS, ..Workload::USUAL };
+const IMIX: Workload = Workload { sizes: Sizes::Imix, ..Workload::USUAL };
+const V6: Workload = Workload { family: Family::V6, ..Workload::USUAL };
+
+/// Traffic by the name of its row. The kernel's connection table has no room for the million.
+const TRAFFIC: [(&str, Workload); 6] = [
+    ("1000 flows", Workload::USUAL),
+    ("1 flow", ONE),
+    ("100 000 flows", MANY),
+    ("1 M flows", MILLION),
+    ("IMIX", IMIX),
+    ("IPv6", V6),
+];
+
+/// A network for each contender.
+///
+/// # Errors
+/// If one cannot be had.
+fn rigs(contenders: &[Contender], external: External, peer: Peer) -> Result<Vec<Rig>> {
+    let spec =
+        Spec { max_flows: Some(1 << 20), timeouts: vec![("udpUnreplied", UDP_TIMEOUT)], ..service(PORTS) };
+    contenders.iter().map(|contender| Rig::new(*contender, external, peer, &spec)).collect()
+}
+
+/// Measures all of it.
+///
+/// # Errors
+/// If something does not work, or what arrives is not what it should be.
+pub fn run(effort: Effort) -> Result<()> {
+    macvlan(effort)?;
+    veth(effort)?;
+    plain_peer(effort)?;
+    Ok(())
+}
+
+fn macvlan(effort: Effort) -> Result<()> {
+    const SECTION: Section = Section("pps, net1 a macvlan");
+    let mut phase = Phase::begin("pps on a macvlan", TRAFFIC.len() + 1);
+    let mut rigs = rigs(&MACVLAN, External::Macvlan, Peer::Napi)?;
+    for (done, (name, workload)) in TRAFFIC.into_iter().enumerate() {
+        phase.done(done);
+        let has_room = |rig: &Rig| workload.flows < MILLION.flows || !rig.contender().has_connection_table();
+        let mut taking_part: Vec<&mut Rig> = rigs.iter_mut().filter(|rig| has_room(rig)).collect();
+        let found = turns(&mut taking_part, workload, effort)?;
+        tell(SECTION, name, &taking_part, &found);
+        if workload == Workload::USUAL {
+            let [sluice, iptables, _, _, _, redirect] = &found[..] else { continue };
+            beside(SECTION, name, ("sluice tc", sluice), ("iptables-legacy", iptables), 2.4);
+            beside(SECTION, name, ("sluice tc", sluice), ("tc redirect", redirect), 0.95);
+        }
+    }
+    drop(rigs);
+    phase.done(TRAFFIC.len());
+    by_traffic(SECTION, Contender::SluiceTc, External::Macvlan, effort)
+}
+
+/// Compares a contender's rates for different traffic. All of them take turns, each in a network of its own.
+fn by_traffic(section: Section, contender: Contender, external: External, effort: Effort) -> Result<()> {
+    let workloads = [Workload::USUAL, ONE, MILLION, V6];
+    let mut rigs = rigs(&[contender; 4], external, Peer::Napi)?;
+    for (rig, workload) in rigs.iter_mut().zip(workloads) {
+        rig.choose(workload)?;
+    }
+    let found = interleaved(&mut rigs, effort.rounds, |rig| Ok(rig.measure(effort.time)?.rate()))?;
+    let usual = ("1000 flows", &found[0]);
+    beside(section, contender.name(), ("1 flow", &found[1]), usual, 0.8);
+    beside(section, contender.name(), ("1 M flows", &found[2]), usual, 0.8);
+    beside(section, contender.name(), ("IPv6", &found[3]), ("IPv4", &found[0]), 0.9);
+    Ok(())
+}
+
+fn veth(effort: Effort) -> Result<()> {
+    const SECTION: Section = Section("pps, net1 a veth");
+    let mut phase = Phase::begin("pps on a veth", 1);
+    let mut rigs = rigs(&VETH, External::Veth, Peer::Napi)?;
+    let mut rigs: Vec<&mut Rig> = rigs.iter_mut().collect();
+    let found = turns(&mut rigs, Workload::USUAL, effort)?;
+    tell(SECTION, "1000 flows", &rigs, &found);
+    phase.done(1);
+    Ok(())
+}
+
+fn plain_peer(effort: Effort) -> Result<()> {
+    const SECTION: Section = Section("pps, net1 a macvlan, eth0's peer without XDP and GRO");
+    let mut phase = Phase::begin("pps into a peer without XDP and GRO", 1);
+    let mut rigs = rigs(&PLAIN_PEER, External::Macvlan, Peer::Plain)?;
+    let mut rigs: Vec<&mut Rig> = rigs.iter_mut().collect();
+    let found = turns(&mut rigs, Workload::USUAL, effort)?;
+    tell(SECTION, "1000 flows", &rigs, &found);
+    phase.done(1);
+    Ok(())
+}
+
+/// Packets per second of each, in each round.
+fn turns(rigs: &mut [&mut Rig], workload: Workload, effort: Effort) -> Result<Vec<Rounds>> {
+    for rig in rigs.iter_mut() {
+        rig.choose(workload)?;
+    }
+    interleaved(rigs, effort.rounds, |rig| Ok(rig.measure(effort.time)?.rate()))
+}
+
+fn tell(section: Section, figure: &str, rigs: &[&mut Rig], found: &[Rounds]) {
+    for (rig, rounds) in rigs.iter().zip(found) {
+        section.rounds(figure, rig.contender().name(), &rounds.times(1e-6), "M/s", None);
+    }
+}
+
+/// One rate as a multiple of another, which must be at least `goal`.
+fn beside(section: Section, figure: &str, one: (&str, &Rounds), other: (&str, &Rounds), goal: f64) {
+    let figure = format!("{figure}: {} beside {}", one.0, other.0);
+    section.ratio(&figure, &one.1.beside(other.1), Goal::at_least(goal));
+}
