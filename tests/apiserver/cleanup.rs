@@ -70,31 +70,30 @@ fn an_address_is_freed_once_its_pod_is_gone_on_every_way_out() {
         }
         world.published_at("next", &address).await;
         world.gone::<Service>("deleted").await;
-        in_order(world, "deleted");
+        // The proxy may note the last answer after the object is seen to be gone.
+        wait::eventually("the steps came in order", async || in_order(world, "deleted").then_some(())).await;
     });
 }
 
-/// What was written of a Service's end came in the safe order.
-fn in_order(world: &World, service: &str) {
+/// Whether what was written of a Service's end came in the safe order.
+fn in_order(world: &World, service: &str) -> bool {
     let exchanges = world.proxy.exchanges();
     let name = format!("lb-svc-{service}");
     let last = |verb: &str, resource: &str, name: &str| {
-        let is_it = |exchange: &sluice_apiserver_tests::proxy::Exchange| {
+        exchanges.iter().rposition(|exchange| {
             let route = &exchange.route;
-            route.verb == verb && route.resource == resource && (name.is_empty() || route.name == name)
-        };
-        exchanges.iter().rposition(is_it).unwrap_or_else(|| panic!("no {verb} {resource} {name}"))
+            route.verb == verb && route.resource == resource && route.name == name
+        })
     };
     let steps = [
         last("delete", "deployments", &name),
         last("delete", "configmaps", &name),
         last("patch", "services", service),
     ];
-    assert!(steps.is_sorted(), "{steps:?}");
     let first_free = exchanges
         .iter()
         .position(|exchange| exchange.route.verb == "delete" && exchange.route.resource == "ipreservations");
-    assert!(first_free > Some(steps[0]), "an address is freed before a workload is deleted");
+    steps[0].is_some() && steps.is_sorted() && first_free > steps[0]
 }
 
 #[test]

@@ -50,6 +50,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
                 ui::heading("Kubernetes");
                 kube::ensure(kube::CONTROL_PLANE)?;
                 kube::ensure(kube::NODES)?;
+                kube::ensure(kube::HELM)?;
             }
         }
         packages::ensure(group.packages())?;

@@ -17,6 +17,9 @@ use crate::{
     process, setup, ui,
 };
 
+/// How many tests a test binary runs at once.
+const THREADS: &str = "RUST_TEST_THREADS";
+
 /// Runs the tests, rung by rung, and counts them
 ///
 /// Without arguments: lint, then all rungs. A rung that cannot run, or that runs no test, fails. The last line is the
@@ -90,8 +93,21 @@ impl Rung {
         }
     }
 
+    /// Tests at a time; `None`: one for each CPU.
+    ///
+    /// The cases of `apiserver` wait for other programs more than they compute: with six at a time, two CPUs are busy.
+    fn threads(self) -> Option<&'static str> {
+        (self == Self::Apiserver).then_some("6")
+    }
+
     fn command(self, harness: &[String]) -> Command {
         let mut command = process::cargo();
+        // `--test-threads` among `harness` counts more, and so does the user's own variable.
+        if let Some(threads) = self.threads()
+            && std::env::var_os(THREADS).is_none()
+        {
+            command.env(THREADS, threads);
+        }
         command.args(["test", "--no-fail-fast"]);
         match self {
             Self::Unit => command.args(["--workspace", "--lib", "--bins"]),
@@ -117,6 +133,7 @@ impl Rung {
         }
         if self == Self::Apiserver {
             kube::ensure(kube::CONTROL_PLANE)?;
+            kube::ensure(kube::HELM)?;
         }
         if self.needs_binaries() {
             binaries::build()?;
@@ -268,5 +285,11 @@ mod tests {
         let line = |rung: Rung| process::shell_line(&rung.command(&["x".to_owned()]));
         assert_eq!(line(Rung::Unit), "cargo test --no-fail-fast --workspace --lib --bins -- x");
         assert_eq!(line(Rung::Netns), "cargo test --no-fail-fast --package sluice-tests --test netns -- x");
+        assert_eq!(Rung::Netns.threads(), None);
+        assert!(
+            line(Rung::Apiserver).starts_with("RUST_TEST_THREADS=6 cargo test "),
+            "{}",
+            line(Rung::Apiserver)
+        );
     }
 }
