@@ -1,6 +1,6 @@
 //! The definitions of the custom resources, from the types that read them, and what the API server can refuse by itself.
 //!
-//! `deploy/` holds what is printed here; a test compares the two.
+//! The chart in `deploy/` has copies, which a test of the rung `apiserver` compares and writes anew.
 
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
     CustomResourceDefinition, JSONSchemaProps, JSONSchemaPropsOrArray,
@@ -73,36 +73,9 @@ fn each_part(schema: &mut JSONSchemaProps, change: &mut impl FnMut(&mut JSONSche
 
 #[cfg(test)]
 mod tests {
-    use std::fs;
-    use std::path::Path;
-
     use serde_json::{Value, json};
 
     use super::*;
-    use crate::{policy, rbac};
-
-    /// `deploy/<file>` is `text`. With SLUICE_WRITE_DEPLOY it is made so.
-    fn committed(file: &str, text: &str) {
-        let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy").join(file);
-        if std::env::var_os("SLUICE_WRITE_DEPLOY").is_some() {
-            fs::create_dir_all(path.parent().unwrap()).unwrap();
-            fs::write(&path, text).unwrap();
-        }
-        assert!(
-            fs::read_to_string(&path).unwrap_or_default() == text,
-            "deploy/{file} is out of date: run `SLUICE_WRITE_DEPLOY=1 cargo test -p sluice-controller --lib crds`"
-        );
-    }
-
-    #[test]
-    fn the_committed_files_are_those_that_are_printed() {
-        committed("crds/ipreservations.sluice.io.yaml", &to_yaml(&[ip_reservation()]).unwrap());
-        committed("crds/subnets.kubeovn.io.yaml", &to_yaml(&[subnet()]).unwrap());
-        committed("policy.yaml", &to_yaml(&policy::objects()).unwrap());
-        let controller = rbac::Controller { namespace: "sluice-system".into(), serves: None };
-        let role = to_yaml(&rbac::objects(&controller)).unwrap();
-        committed("rbac.yaml", &(rbac::explanation() + &role));
-    }
 
     /// Every value of `key` in `value`, at any depth, but not among names of fields.
     fn all<'a>(value: &'a Value, key: &str, found: &mut Vec<&'a Value>) {

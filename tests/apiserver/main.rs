@@ -43,6 +43,7 @@
 
 mod acceptance;
 mod addresses;
+mod chart;
 mod children;
 mod cleanup;
 mod edits;

@@ -8,7 +8,7 @@ use serde_json::{Value, json};
 use sluice_apiserver_tests::wait::eventually;
 use sluice_apiserver_tests::world::{self, World};
 
-const POLICY: &str = include_str!("../../deploy/policy.yaml");
+const POLICY: &str = include_str!("../../deploy/chart/sluice/files/policy.yaml");
 const PROVIDER: &str = "ovn.kubernetes.io/attachmentprovider";
 
 fn service(name: &str, annotations: &Value, spec: &Value) -> Service {

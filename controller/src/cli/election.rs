@@ -1,10 +1,17 @@
 //! Flags of the leader election.
 
+use std::fmt;
+
 use anyhow::Context as _;
-use kube::Client;
+use k8s_openapi::api::coordination::v1::Lease;
+use kube::api::DeleteParams;
+use kube::{Api, Client};
 
 use super::time::Time;
 use crate::lease::{Elector, Gate, Timing};
+
+/// Name of the Lease of controllers that serve all namespaces; others have theirs after it.
+const NAME: &str = "sluice-controller";
 
 /// Several controllers may run: one leads and writes, the others stand by.
 #[derive(Debug, clap::Args)]
@@ -28,15 +35,21 @@ pub(super) struct Election {
 }
 
 impl Election {
-    /// Stands for the Lease of controllers that serve `served` (`None`: all namespaces) as `identity`. Without an election, the gate
-    /// is always open.
+    /// The Lease of controllers that serve `served` (`None`: all namespaces). Those with different scopes lead beside each other.
+    pub(super) fn lease(&self, client: &Client, served: Option<&str>) -> LeaseName {
+        let namespace = self.lease_namespace.as_deref().unwrap_or(client.default_namespace()).to_owned();
+        let name = served.map_or_else(|| NAME.to_owned(), |served| format!("{NAME}-{served}"));
+        LeaseName { namespace, name }
+    }
+
+    /// Stands for `lease` as `identity`. Without an election, the gate is always open.
     ///
     /// # Errors
     /// The periods do not fit together.
     pub(super) fn stand(
         self,
         client: &Client,
-        served: Option<&str>,
+        lease: &LeaseName,
         identity: &str,
     ) -> anyhow::Result<(Option<Elector>, Gate)> {
         let periods = (self.lease_duration.0, self.lease_renew_deadline.0, self.lease_retry_period.0);
@@ -45,17 +58,35 @@ impl Election {
         if !self.leader_elect {
             return Ok((None, Gate::without_election()));
         }
-        let namespace = self.lease_namespace.unwrap_or_else(|| client.default_namespace().to_owned());
-        let (elector, gate) =
-            Elector::new(client.clone(), &namespace, &lease_name(served), identity.to_owned(), timing);
+        let LeaseName { namespace, name } = lease;
+        let (elector, gate) = Elector::new(client.clone(), namespace, name, identity.to_owned(), timing);
         Ok((Some(elector), gate))
     }
 }
 
-/// Name of the Lease of controllers that serve `namespace`: those with different scopes lead beside each other.
-fn lease_name(namespace: Option<&str>) -> String {
-    namespace
-        .map_or_else(|| "sluice-controller".to_owned(), |namespace| format!("sluice-controller-{namespace}"))
+/// Where a Lease is.
+#[derive(Debug)]
+pub(super) struct LeaseName {
+    /// Its namespace.
+    pub namespace: String,
+    name: String,
+}
+
+impl fmt::Display for LeaseName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+impl LeaseName {
+    /// Deletes it. That it is not there is no error.
+    pub(super) async fn remove(&self, client: &Client) -> anyhow::Result<()> {
+        let api: Api<Lease> = Api::namespaced(client.clone(), &self.namespace);
+        match api.delete(&self.name, &DeleteParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+            result => result.map(drop).with_context(|| format!("deleting the Lease {self}")),
+        }
+    }
 }
 
 /// A name in the Lease that no other process has, one that ran before in the same pod included.

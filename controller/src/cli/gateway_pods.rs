@@ -15,6 +15,9 @@ pub(super) struct GatewayPods {
     /// When the image is pulled; if absent, Kubernetes decides by the tag
     #[arg(long, env = "SLUICE_GATEWAY_IMAGE_PULL_POLICY", value_parser = ["Always", "IfNotPresent", "Never"], value_name = "POLICY")]
     gateway_image_pull_policy: Option<String>,
+    /// Secrets by which the image is pulled, such as `registry,mirror`: in the namespace of each Service
+    #[arg(long, env = "SLUICE_GATEWAY_IMAGE_PULL_SECRETS", value_delimiter = ',', value_name = "NAMES")]
+    gateway_image_pull_secrets: Vec<String>,
     /// Labels that the node must have, such as `pool=edge,disk=ssd`
     #[arg(long, env = "SLUICE_GATEWAY_NODE_SELECTOR", default_value = "", value_name = "LABELS")]
     gateway_node_selector: String,
@@ -52,6 +55,7 @@ impl GatewayPods {
         Ok(Defaults {
             image: self.gateway_image,
             image_pull_policy: self.gateway_image_pull_policy,
+            image_pull_secrets: self.gateway_image_pull_secrets,
             node_selector: desired::node_selector(&self.gateway_node_selector)
                 .context("--gateway-node-selector")?,
             tolerations: desired::tolerations(&self.gateway_tolerations).context("--gateway-tolerations")?,

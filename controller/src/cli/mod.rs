@@ -7,6 +7,7 @@ mod documents;
 mod election;
 mod gateway_pods;
 mod rbac;
+mod release;
 mod render;
 mod run;
 mod time;
@@ -22,6 +23,7 @@ pub struct Cli {
 #[derive(Debug, clap::Subcommand)]
 enum Command {
     Run(Box<run::Run>),
+    Release(release::Release),
     Render(render::Render),
     Crds(crds::Crds),
     Rbac(rbac::Rbac),
@@ -35,6 +37,7 @@ impl Cli {
     pub fn run(self) -> anyhow::Result<()> {
         match self.command {
             Command::Run(run) => run.run(),
+            Command::Release(release) => release.run(),
             Command::Render(render) => render.run(),
             Command::Crds(crds) => crds.run(),
             Command::Rbac(rbac) => rbac.run(),

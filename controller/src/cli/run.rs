@@ -116,7 +116,8 @@ impl Run {
         let admin = admin::serve(listener, health.clone(), metrics.clone());
 
         let identity = identity();
-        let (elector, gate) = self.election.stand(&client, options.namespace.as_deref(), &identity)?;
+        let lease = self.election.lease(&client, options.namespace.as_deref());
+        let (elector, gate) = self.election.stand(&client, &lease, &identity)?;
         let writer = Writer::new(client.clone(), gate, metrics.clone());
         let operator = Operator::start(&client, options, &health);
         health.started();

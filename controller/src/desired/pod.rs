@@ -1,12 +1,15 @@
 //! The gateway pod.
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, EmptyDirVolumeSource, EnvVar, EnvVarSource, ExecAction,
-    HostPathVolumeSource, ObjectFieldSelector, PodSecurityContext, PodSpec, PodTemplateSpec, Probe,
-    SeccompProfile, SecurityContext, Toleration, Volume, VolumeMount,
+    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EmptyDirVolumeSource, EnvVar,
+    EnvVarSource, ExecAction, HostPathVolumeSource, LocalObjectReference, ObjectFieldSelector,
+    PodSecurityContext, PodSpec, PodTemplateSpec, Probe, SeccompProfile, SecurityContext, Toleration, Volume,
+    VolumeMount,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+
+use sluice_gateway::config::Gateway;
 
 use super::{Inputs, Settings, annotations, metadata, name, resources};
 use crate::Refusal;
@@ -49,6 +52,7 @@ fn spec(inputs: &Inputs<'_>) -> Result<PodSpec, Refusal> {
     Ok(PodSpec {
         containers: vec![container(inputs)?],
         volumes: Some(volumes(inputs)),
+        image_pull_secrets: Some(pull_secrets(settings)).filter(|secrets| !secrets.is_empty()),
         node_selector: Some(settings.node_selector.clone()).filter(|selector| !selector.is_empty()),
         tolerations: Some(tolerations(settings)),
         priority_class_name: settings.priority_class.clone(),
@@ -81,6 +85,12 @@ fn container(inputs: &Inputs<'_>) -> Result<Container, Refusal> {
             value_from: Some(EnvVarSource { field_ref: Some(uid), ..EnvVarSource::default() }),
             ..EnvVar::default()
         }]),
+        // For those who look for metrics: they find pods by the name of a port.
+        ports: Some(vec![ContainerPort {
+            name: Some("admin".to_owned()),
+            container_port: Gateway::default().admin_port.into(),
+            ..ContainerPort::default()
+        }]),
         resources: Some(resources::resources(inputs)?),
         security_context: Some(SecurityContext {
             // Capabilities that are added are in force for root only.
@@ -102,6 +112,10 @@ fn container(inputs: &Inputs<'_>) -> Result<Container, Refusal> {
         liveness_probe: Some(probe("live", 10, 3, 10)),
         ..Container::default()
     })
+}
+
+fn pull_secrets(settings: &Settings) -> Vec<LocalObjectReference> {
+    settings.image_pull_secrets.iter().map(|name| LocalObjectReference { name: name.clone() }).collect()
 }
 
 /// A probe by the gateway's own command: the kubelet cannot reach every pod's network, and the command reaches the daemon by its socket.

@@ -16,6 +16,8 @@ pub struct Settings {
     pub image: String,
     /// `Always`, `IfNotPresent` or `Never`; `None`: Kubernetes' own default, which looks at the tag.
     pub image_pull_policy: Option<String>,
+    /// Names of Secrets, in the namespace of each Service, by which the image is pulled.
+    pub image_pull_secrets: Vec<String>,
     /// Labels that the node has.
     pub node_selector: BTreeMap<String, String>,
     /// Taints that are tolerated, beside those of `unreachable_seconds`.
@@ -61,6 +63,7 @@ impl Default for Settings {
         Self {
             image: concat!("sluice-gateway:", env!("CARGO_PKG_VERSION")).to_owned(),
             image_pull_policy: None,
+            image_pull_secrets: Vec::new(),
             node_selector: BTreeMap::new(),
             tolerations: Vec::new(),
             resources: ResourceRequirements::default(),

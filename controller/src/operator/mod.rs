@@ -18,6 +18,7 @@ mod lb_svc;
 mod pace;
 mod reconcile;
 mod related;
+pub mod release;
 mod resolve;
 mod rollouts;
 mod run;

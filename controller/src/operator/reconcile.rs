@@ -53,7 +53,7 @@ pub async fn reconcile(service: Arc<Service>, context: Arc<Context>) -> Result<A
         return Ok(Action::requeue(wait));
     }
     if leaves {
-        return cleanup::leave(&service, &context).await;
+        return cleanup::pass(&service, &context).await;
     }
     let left_alone = context.lb_svc.borrow().clone();
     if let Some(reason) = left_alone {

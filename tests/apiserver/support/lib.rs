@@ -5,6 +5,7 @@
 //! servers    etcd, kube-apiserver and kube-controller-manager, one set for all tests or one of a test's own
 //! controller `sluice-controller run`
 //! proxy      between controller and API server: counts, cuts, answers in its place
+//! helm       installs the chart
 //! kubelet    played: makes pods run
 //! kube_ovn   played: gives addresses
 //! load       many Services at once, and what they cost the API server
@@ -14,13 +15,14 @@
 
 pub mod controller;
 mod folder;
+pub mod helm;
 pub mod kube_ovn;
 pub mod kubelet;
 pub mod load;
 mod loopback;
 mod manifests;
 mod process;
-mod programs;
+pub mod programs;
 pub mod proxy;
 pub mod servers;
 pub mod wait;

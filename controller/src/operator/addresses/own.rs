@@ -166,14 +166,17 @@ impl Addresses {
         Ok(Some(Arc::new(found)))
     }
 
-    /// All reservations, as the API server has them now; the book knows them then.
+    /// All reservations, as the API server has them now; the book knows them then. Without their definition there are none.
     pub(super) async fn read_all(&self) -> Result<Vec<Arc<IPReservation>>, WriteError> {
         let (cached, began) = (self.reservations.state(), Instant::now());
         let mut listed = Vec::new();
         let mut page = ListParams::default().limit(PAGE);
         // All pages are of one moment.
         loop {
-            let read = self.api().list(&page).await?;
+            let read = match self.api().list(&page).await.map_err(WriteError::from) {
+                Err(WriteError::NotFound(_)) => break,
+                read => read?,
+            };
             listed.extend(read.items.into_iter().map(|mut reservation| {
                 reservation.metadata.managed_fields = None;
                 Arc::new(reservation)

@@ -1,11 +1,17 @@
 //! The controller's role: what the code asks the API server for, and nothing else.
 
+mod needs;
+
+use std::collections::BTreeMap;
+
 use k8s_openapi::api::core::v1::ServiceAccount;
 use k8s_openapi::api::rbac::v1::{
     ClusterRole, ClusterRoleBinding, PolicyRule, Role, RoleBinding, RoleRef, Subject,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use serde::Serialize;
+
+pub use needs::{NEEDS, RELEASE_NEEDS};
 
 /// Name of all objects of the role, and of the account.
 pub const NAME: &str = "sluice-controller";
@@ -19,8 +25,21 @@ pub enum Scope {
     Cluster,
     /// In the namespaces whose Services are served.
     Served,
-    /// In the namespace of the leader's Lease.
-    Lease,
+    /// In the controller's own namespace, which has the leader's Lease.
+    Home,
+}
+
+impl Scope {
+    const ALL: [Self; 3] = [Self::Cluster, Self::Served, Self::Home];
+
+    /// As the chart calls it.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Cluster => "cluster",
+            Self::Served => "served",
+            Self::Home => "home",
+        }
+    }
 }
 
 /// Verbs on a resource, and what for.
@@ -39,78 +58,6 @@ pub struct Need {
     /// What for.
     pub why: &'static str,
 }
-
-const fn need(
-    scope: Scope,
-    group: &'static str,
-    resource: &'static str,
-    verbs: &'static [&'static str],
-    why: &'static str,
-) -> Need {
-    Need { scope, group, resource, verbs, names: &[], why }
-}
-
-/// Everything that the controller asks for.
-pub const NEEDS: &[Need] = &[
-    need(Scope::Served, "", "services", &["get", "list", "watch", "patch"], "served; they get a finalizer"),
-    need(Scope::Served, "", "services/status", &["patch"], "their addresses are published"),
-    need(
-        Scope::Served,
-        "",
-        "configmaps",
-        &["get", "list", "watch", "create", "patch", "delete"],
-        "each gateway's file",
-    ),
-    need(
-        Scope::Served,
-        "apps",
-        "deployments",
-        &["get", "list", "watch", "create", "patch", "delete"],
-        "each Service's gateway",
-    ),
-    need(
-        Scope::Served,
-        "",
-        "pods",
-        &["get", "list", "watch", "patch"],
-        "gateway pods: are they ready; their annotations make the kubelet refresh the file",
-    ),
-    need(Scope::Served, "", "events", &["list"], "Kube-OVN's refusals on gateway pods"),
-    need(Scope::Served, "events.k8s.io", "events", &["create"], "what users are told"),
-    need(
-        Scope::Cluster,
-        "k8s.cni.cncf.io",
-        "network-attachment-definitions",
-        &["list", "watch"],
-        "the networks that Services name",
-    ),
-    need(Scope::Cluster, "kubeovn.io", "subnets", &["list", "watch"], "the addresses that can be given"),
-    need(Scope::Cluster, "kubeovn.io", "subnets/status", &["patch"], "how many of them are in use"),
-    need(
-        Scope::Cluster,
-        "kubeovn.io",
-        "vips",
-        &["get", "list", "create", "delete"],
-        "addresses that Kube-OVN gives without a pod",
-    ),
-    need(
-        Scope::Cluster,
-        "sluice.io",
-        "ipreservations",
-        &["get", "list", "watch", "create", "delete"],
-        "addresses that Sluice gives",
-    ),
-    need(Scope::Cluster, "", "pods", &["list"], "does Kube-OVN run with its own load balancer on"),
-    Need {
-        scope: Scope::Cluster,
-        group: "apps",
-        resource: "deployments",
-        verbs: &["list"],
-        names: &["kube-ovn-controller"],
-        why: "is it about to",
-    },
-    need(Scope::Lease, "coordination.k8s.io", "leases", &["get", "create", "update"], "leader election"),
-];
 
 /// Whom the role is for.
 #[derive(Clone, Debug)]
@@ -147,13 +94,13 @@ pub fn objects(controller: &Controller) -> Vec<Object> {
     let in_cluster = |scope| match scope {
         Scope::Cluster => true,
         Scope::Served => controller.serves.is_none(),
-        Scope::Lease => false,
+        Scope::Home => false,
     };
     let mut objects = vec![
         Object::Account(account),
         Object::ClusterRole(ClusterRole {
             metadata: metadata(&name, None),
-            rules: Some(rules(in_cluster)),
+            rules: Some(rules(NEEDS, in_cluster)),
             ..ClusterRole::default()
         }),
         Object::ClusterRoleBinding(ClusterRoleBinding {
@@ -165,7 +112,7 @@ pub fn objects(controller: &Controller) -> Vec<Object> {
     let mut in_namespace = |namespace: &str, name: &str, needed: &dyn Fn(Scope) -> bool| {
         objects.push(Object::Role(Role {
             metadata: metadata(name, Some(namespace)),
-            rules: Some(rules(needed)),
+            rules: Some(rules(NEEDS, needed)),
         }));
         objects.push(Object::RoleBinding(RoleBinding {
             metadata: metadata(name, Some(namespace)),
@@ -173,11 +120,18 @@ pub fn objects(controller: &Controller) -> Vec<Object> {
             subjects: Some(vec![subject(controller)]),
         }));
     };
-    in_namespace(&controller.namespace, &format!("{name}-lease"), &|scope| scope == Scope::Lease);
+    in_namespace(&controller.namespace, &format!("{name}-lease"), &|scope| scope == Scope::Home);
     if let Some(serves) = &controller.serves {
         in_namespace(serves, &name, &|scope| scope == Scope::Served);
     }
     objects
+}
+
+/// The rules of both roles, `run` and `release`, by [`Scope`]: what the chart makes roles of.
+pub fn rules_of_chart() -> BTreeMap<&'static str, BTreeMap<&'static str, Vec<PolicyRule>>> {
+    let by_scope =
+        |needs| Scope::ALL.into_iter().map(|of| (of.name(), rules(needs, |scope| scope == of))).collect();
+    BTreeMap::from([("run", by_scope(NEEDS)), ("release", by_scope(RELEASE_NEEDS))])
 }
 
 /// [`NEEDS`] as comments of a YAML file.
@@ -190,7 +144,7 @@ pub fn explanation() -> String {
     format!("# What sluice-controller asks for, and what for:\n#\n{lines}")
 }
 
-fn rules(needed: impl Fn(Scope) -> bool) -> Vec<PolicyRule> {
+fn rules(needs: &[Need], needed: impl Fn(Scope) -> bool) -> Vec<PolicyRule> {
     let strings = |texts: &[&str]| texts.iter().map(|text| (*text).to_owned()).collect::<Vec<_>>();
     let rule = |need: &Need| PolicyRule {
         api_groups: Some(vec![need.group.to_owned()]),
@@ -199,7 +153,7 @@ fn rules(needed: impl Fn(Scope) -> bool) -> Vec<PolicyRule> {
         resource_names: Some(strings(need.names)).filter(|names| !names.is_empty()),
         non_resource_urls: None,
     };
-    NEEDS.iter().filter(|need| needed(need.scope)).map(rule).collect()
+    needs.iter().filter(|need| needed(need.scope)).map(rule).collect()
 }
 
 fn metadata(name: &str, namespace: Option<&str>) -> ObjectMeta {
@@ -250,7 +204,7 @@ mod tests {
                 let place = match (need.scope, serves) {
                     (Scope::Cluster, _) | (Scope::Served, None) => "cluster",
                     (Scope::Served, Some(serves)) => serves,
-                    (Scope::Lease, _) => "sluice-system",
+                    (Scope::Home, _) => "sluice-system",
                 };
                 let has = |rule: &PolicyRule| {
                     rule.api_groups.as_deref() == Some(&[need.group.to_owned()])
@@ -268,7 +222,7 @@ mod tests {
 
     #[test]
     fn nothing_is_granted_wholesale() {
-        for need in NEEDS {
+        for need in NEEDS.iter().chain(RELEASE_NEEDS) {
             assert!(!need.verbs.contains(&"*") && need.resource != "*" && need.group != "*", "{need:?}");
             assert_ne!(need.resource, "secrets");
             assert!(!need.why.is_empty());
