@@ -20,6 +20,16 @@ pub fn build() -> Result<()> {
     process::run_quietly("building gateway and controller", &mut command)
 }
 
+/// Builds the first process of a cluster's machines.
+///
+/// # Errors
+/// If the compiler refuses it.
+pub fn build_cluster() -> Result<()> {
+    let mut command = process::cargo();
+    command.args(["build", "--package", "sluice-cluster", "--bins"]);
+    process::run_quietly("building what clusters are made of", &mut command)
+}
+
 /// Builds the controller as it is released, and what measures it. Returns where they are.
 ///
 /// # Errors

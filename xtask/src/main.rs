@@ -3,6 +3,7 @@
 mod bench;
 mod binaries;
 mod build_ebpf;
+mod cluster;
 mod demo;
 mod image;
 mod kube;
@@ -35,6 +36,7 @@ and Ubuntu; elsewhere it prints the exact commands. On a fresh machine with Rust
   cargo xtask test unit     the tests that need neither root nor BPF in the kernel
   cargo xtask build-ebpf    the BPF programs alone, with their sizes
   cargo xtask image         container images of gateway and controller
+  cargo xtask cluster up    a real Kubernetes cluster on this machine (root)
   cargo xtask bench controller   what the controller takes for 1000 Services
 
 Environment:
@@ -54,6 +56,7 @@ enum Command {
     BuildEbpf(build_ebpf::Args),
     Demo(demo::Args),
     Image(image::Args),
+    Cluster(cluster::Args),
     Lint(lint::Args),
     Test(test::Args),
     Bench(bench::Args),
@@ -66,6 +69,7 @@ fn main() -> ExitCode {
         Command::BuildEbpf(args) => build_ebpf::run(&args),
         Command::Demo(args) => demo::run(&args),
         Command::Image(args) => image::run(&args),
+        Command::Cluster(args) => cluster::run(&args),
         Command::Lint(args) => lint::run(&args),
         Command::Test(args) => test::run(&args),
         Command::Bench(args) => bench::run(&args),

@@ -1,67 +1,72 @@
 //! Keys, certificates and tokens of a control plane, made anew for each.
 
-use std::net::IpAddr;
+use std::{fs, net::IpAddr, path::Path};
 
 use anyhow::{Context, Result};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair, SanType};
 
-use crate::folder::Folder;
-
-/// Files in the servers' folder.
-pub const SERVER_CERTIFICATE: &str = "server.crt";
-/// The key of the above.
-pub const SERVER_KEY: &str = "server.key";
-/// Tokens and the users that they stand for.
-pub const TOKENS: &str = "tokens.csv";
-/// What signs the tokens of service accounts.
+/// What signs the tokens of service accounts. This and the following are files in the control plane's folder.
 pub const ACCOUNTS_KEY: &str = "accounts.key";
-/// What they are checked by.
-pub const ACCOUNTS_PUBLIC_KEY: &str = "accounts.pub";
 /// The certificate that the server's is signed by.
 pub const AUTHORITY: &str = "authority.crt";
+const ACCOUNTS_PUBLIC_KEY: &str = "accounts.pub";
+const SERVER_CERTIFICATE: &str = "server.crt";
+const SERVER_KEY: &str = "server.key";
+const TOKENS: &str = "tokens.csv";
 
-/// What clients need to know.
-#[derive(Debug)]
-pub struct Credentials {
-    /// The certificate (DER) that the server's is signed by.
-    pub authority: Vec<u8>,
-    /// Lets its bearer do everything.
-    pub admin_token: String,
+/// The API server's flags that name the files, for one that is started in their folder.
+pub const API_SERVER_FLAGS: [(&str, &str); 6] = [
+    ("tls-cert-file", SERVER_CERTIFICATE),
+    ("tls-private-key-file", SERVER_KEY),
+    ("token-auth-file", TOKENS),
+    ("service-account-issuer", "https://kubernetes.default.svc"),
+    ("service-account-signing-key-file", ACCOUNTS_KEY),
+    ("service-account-key-file", ACCOUNTS_PUBLIC_KEY),
+];
+
+/// Somebody whom the API server knows. The token is the user's name: these servers are reachable on loopback devices and in namespaces alone, and
+/// for as long as somebody tries something.
+#[derive(Clone, Copy, Debug)]
+pub struct User<'a> {
+    /// The user's name, and the token.
+    pub name: &'a str,
+    /// The user's only group, or none if empty.
+    pub group: &'a str,
 }
 
-impl Credentials {
-    /// Writes them into `folder`, for a server on `address`.
-    ///
-    /// # Errors
-    /// The folder is not writable.
-    pub fn make(folder: &Folder, address: IpAddr) -> Result<Self> {
-        let mut params = CertificateParams::default();
-        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-        let key = KeyPair::generate().context("making a key")?;
-        let authority =
-            CertifiedIssuer::self_signed(params, key).context("making a certificate authority")?;
+/// May do everything.
+pub const ADMIN: User<'static> = User { name: "admin", group: "system:masters" };
 
-        let mut params = CertificateParams::default();
-        params.subject_alt_names = vec![SanType::IpAddress(address)];
-        let key = KeyPair::generate().context("making a key")?;
-        let certificate = params.signed_by(&key, &authority).context("making a certificate")?;
+/// Writes the files into `folder`, for a server with these addresses. Returns the certificate (DER) that the server's is signed by.
+///
+/// # Errors
+/// The folder is not writable.
+pub fn make(folder: &Path, addresses: &[IpAddr], users: &[User<'_>]) -> Result<Vec<u8>> {
+    let mut params = CertificateParams::default();
+    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+    let key = KeyPair::generate().context("making a key")?;
+    let authority = CertifiedIssuer::self_signed(params, key).context("making a certificate authority")?;
 
-        let accounts = KeyPair::generate().context("making a key")?;
-        // Reachable on the loopback device alone, and for as long as a test runs: the token need not be a secret.
-        let admin_token = "admin".to_owned();
-        folder.write(AUTHORITY, &authority.pem())?;
-        folder.write(SERVER_CERTIFICATE, &certificate.pem())?;
-        folder.write(SERVER_KEY, &key.serialize_pem())?;
-        folder.write(ACCOUNTS_KEY, &accounts.serialize_pem())?;
-        folder.write(ACCOUNTS_PUBLIC_KEY, &accounts.public_key_pem())?;
-        folder.write(TOKENS, &format!("{admin_token},admin,admin,system:masters\n"))?;
-        Ok(Self { authority: authority.der().to_vec(), admin_token })
+    let mut params = CertificateParams::default();
+    params.subject_alt_names = addresses.iter().copied().map(SanType::IpAddress).collect();
+    let key = KeyPair::generate().context("making a key")?;
+    let certificate = params.signed_by(&key, &authority).context("making a certificate")?;
+
+    let accounts = KeyPair::generate().context("making a key")?;
+    let tokens: String =
+        users.iter().map(|User { name, group }| format!("{name},{name},{name},{group}\n")).collect();
+    for (name, text) in [
+        (AUTHORITY, authority.pem()),
+        (SERVER_CERTIFICATE, certificate.pem()),
+        (SERVER_KEY, key.serialize_pem()),
+        (ACCOUNTS_KEY, accounts.serialize_pem()),
+        (ACCOUNTS_PUBLIC_KEY, accounts.public_key_pem()),
+        (TOKENS, tokens),
+    ] {
+        let file = folder.join(name);
+        fs::write(&file, text).with_context(|| format!("writing {}", file.display()))?;
     }
-
-    /// A kubeconfig beside the files, for a server at `url`.
-    pub fn kubeconfig(&self, url: &str, token: &str) -> String {
-        kubeconfig(url, Some(AUTHORITY), token, "default")
-    }
+    Ok(authority.der().to_vec())
 }
 
 /// A kubeconfig; `authority` is the file of the certificate that the server's is signed by, `namespace` where its user is at home.

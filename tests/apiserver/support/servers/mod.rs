@@ -1,7 +1,6 @@
 //! Real etcd, kube-apiserver and kube-controller-manager.
 
 mod audit;
-mod credentials;
 mod definitions;
 
 use std::io::Write as _;
@@ -18,12 +17,13 @@ use nix::sys::signal::Signal;
 use tokio::sync::{Mutex, OnceCell};
 
 pub use audit::Access;
-use credentials::Credentials;
-pub use credentials::kubeconfig;
+pub use sluice_cluster::credentials::kubeconfig;
+use sluice_cluster::credentials::{self, ADMIN, API_SERVER_FLAGS};
+use sluice_cluster::programs;
 
 use crate::folder::Folder;
+use crate::loopback;
 use crate::process::Process;
-use crate::{loopback, programs};
 
 /// Where Services get their cluster addresses from: the ranges that those of the packet tests are in.
 const SERVICE_RANGES: &str = "10.96.0.0/12,fd00:10:109::/112";
@@ -40,7 +40,8 @@ pub struct Servers {
     api_server: Mutex<Option<Process>>,
     _etcd: Process,
     address: SocketAddr,
-    credentials: Credentials,
+    /// The certificate (DER) that the API server's is signed by.
+    authority: Vec<u8>,
     started_in: Duration,
     folder: Folder,
 }
@@ -70,18 +71,18 @@ impl Servers {
         let started = Instant::now();
         let folder = Folder::new()?;
         let address = loopback::free();
-        let credentials = Credentials::make(&folder, address.ip())?;
+        let authority = credentials::make(folder.path(), &[address.ip()], &[ADMIN])?;
         folder.write("audit.yaml", audit::POLICY)?;
         let etcd = start_etcd(&folder).await?;
         let api_server = start_api_server(&folder, address)?;
-        let api_server = wait_for_api_server(&credentials, address, api_server).await?;
-        let controller_manager = start_controller_manager(&folder, &credentials, address)?;
+        let api_server = wait_for_api_server(&authority, address, api_server).await?;
+        let controller_manager = start_controller_manager(&folder, address)?;
         let mut servers = Self {
             controller_manager: Mutex::new(controller_manager),
             api_server: Mutex::new(Some(api_server)),
             _etcd: etcd,
             address,
-            credentials,
+            authority,
             started_in: Duration::ZERO,
             folder,
         };
@@ -106,7 +107,7 @@ impl Servers {
     /// # Errors
     /// None that are not faults of the tests.
     pub fn admin(&self) -> Result<Client> {
-        client(&self.credentials, self.address, Some(&self.credentials.admin_token))
+        client(&self.authority, self.address, Some(ADMIN.name))
     }
 
     /// A client without a name, for requests that bring one.
@@ -114,7 +115,7 @@ impl Servers {
     /// # Errors
     /// As of [`Self::admin`].
     pub fn anonymous(&self) -> Result<Client> {
-        client(&self.credentials, self.address, None)
+        client(&self.authority, self.address, None)
     }
 
     /// A kubeconfig for the holder of `token`, whose namespace this is.
@@ -154,7 +155,7 @@ impl Servers {
         let mut running = self.api_server.lock().await;
         if running.is_none() {
             let process = start_api_server(&self.folder, self.address)?;
-            *running = Some(wait_for_api_server(&self.credentials, self.address, process).await?);
+            *running = Some(wait_for_api_server(&self.authority, self.address, process).await?);
         }
         Ok(())
     }
@@ -196,28 +197,18 @@ fn start_api_server(folder: &Folder, address: SocketAddr) -> Result<Process> {
         // What it would put into the endpoints of its own Service, which nobody uses, and for which it would look for a default route.
         ("advertise-address", "192.0.2.1"),
         ("endpoint-reconciler-type", "none"),
-        ("tls-cert-file", credentials::SERVER_CERTIFICATE),
-        ("tls-private-key-file", credentials::SERVER_KEY),
-        ("token-auth-file", credentials::TOKENS),
-        ("service-account-issuer", "https://kubernetes.default.svc"),
-        ("service-account-signing-key-file", credentials::ACCOUNTS_KEY),
-        ("service-account-key-file", credentials::ACCOUNTS_PUBLIC_KEY),
         ("service-cluster-ip-range", SERVICE_RANGES),
         ("authorization-mode", "RBAC"),
         ("allow-privileged", "true"),
         ("audit-policy-file", "audit.yaml"),
         ("audit-log-path", audit::LOG),
     ];
-    command.args(flags.iter().map(|(name, value)| format!("--{name}={value}")));
+    command.args(API_SERVER_FLAGS.iter().chain(flags).map(|(name, value)| format!("--{name}={value}")));
     Process::start(command, &folder.file("kube-apiserver.log"))
 }
 
-async fn wait_for_api_server(
-    credentials: &Credentials,
-    address: SocketAddr,
-    process: Process,
-) -> Result<Process> {
-    let client = client(credentials, address, Some(&credentials.admin_token))?;
+async fn wait_for_api_server(authority: &[u8], address: SocketAddr, process: Process) -> Result<Process> {
+    let client = client(authority, address, Some(ADMIN.name))?;
     let process = Mutex::new(process);
     poll("it is ready", &process, async || {
         let request = kube::client::Body::empty();
@@ -228,12 +219,9 @@ async fn wait_for_api_server(
     Ok(process.into_inner())
 }
 
-fn start_controller_manager(
-    folder: &Folder,
-    credentials: &Credentials,
-    address: SocketAddr,
-) -> Result<Process> {
-    let kubeconfig = credentials.kubeconfig(&format!("https://{address}"), &credentials.admin_token);
+fn start_controller_manager(folder: &Folder, address: SocketAddr) -> Result<Process> {
+    let kubeconfig =
+        kubeconfig(&format!("https://{address}"), Some(credentials::AUTHORITY), ADMIN.name, "default");
     let kubeconfig = folder.write("kube-controller-manager.kubeconfig", &kubeconfig)?;
     let mut command = Command::new(programs::kubernetes("kube-controller-manager")?);
     command.current_dir(folder.path());
@@ -250,9 +238,9 @@ fn start_controller_manager(
     Process::start(command, &folder.file("kube-controller-manager.log"))
 }
 
-fn client(credentials: &Credentials, address: SocketAddr, token: Option<&str>) -> Result<Client> {
+fn client(authority: &[u8], address: SocketAddr, token: Option<&str>) -> Result<Client> {
     let mut config = Config::new(format!("https://{address}").parse().context("the API server's address")?);
-    config.root_cert = Some(vec![credentials.authority.clone()]);
+    config.root_cert = Some(vec![authority.to_vec()]);
     // A client without a name passes on what others ask for and are answered.
     config.default_retry = token.is_some();
     config.auth_info = AuthInfo { token: token.map(|token| token.to_owned().into()), ..AuthInfo::default() };

@@ -1,0 +1,90 @@
+//! The images of what is not Sluice's: upstream's test program `agnhost`, as the pods' pause container and as a backend.
+
+use std::{
+    fs::{self, File},
+    io::{BufWriter, Write},
+    path::PathBuf,
+};
+
+use anyhow::{Context, Result};
+use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
+use tar::{Builder, Header};
+
+use crate::programs;
+
+/// The image of the container that holds a pod's namespaces.
+pub const PAUSE: &str = "sluice.test/pause:1";
+/// A program that does what its arguments say: `netexec --http-port=80` answers HTTP and UDP.
+pub const AGNHOST: &str = "sluice.test/agnhost:1";
+
+/// The archive with both, written beside the program if it is not there.
+///
+/// # Errors
+/// The program has not been built, or its folder is not writable.
+pub fn archive() -> Result<PathBuf> {
+    let program = programs::kubernetes("agnhost")?;
+    let archive = program.with_extension("tar");
+    if !archive.exists() {
+        let what = || format!("writing {}", archive.display());
+        // Others may be writing the same.
+        let unfinished = archive.with_extension(format!("tar.{}", std::process::id()));
+        let content = fs::read(&program).with_context(|| format!("reading {}", program.display()))?;
+        let mut file = BufWriter::new(File::create(&unfinished).with_context(what)?);
+        write(&mut file, content).with_context(what)?;
+        file.flush().with_context(what)?;
+        fs::rename(&unfinished, &archive).with_context(what)?;
+    }
+    Ok(archive)
+}
+
+/// Writes an OCI image layout: <https://github.com/opencontainers/image-spec/blob/main/image-layout.md>.
+fn write(file: impl Write, program: Vec<u8>) -> Result<()> {
+    let mut layer = Builder::new(Vec::new());
+    append(&mut layer, "agnhost", &program)?;
+    let layer = layer.into_inner().context("a layer")?;
+    let content = digest(&layer);
+
+    let mut archive = Builder::new(file);
+    let mut images = Vec::new();
+    let layer = blob(&mut archive, "application/vnd.oci.image.layer.v1.tar", &layer)?;
+    for (name, entrypoint) in [(PAUSE, json!(["/agnhost", "pause"])), (AGNHOST, json!(["/agnhost"]))] {
+        let config = json!({
+            "architecture": std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64"),
+            "os": "linux",
+            "config": { "Entrypoint": entrypoint },
+            "rootfs": { "type": "layers", "diff_ids": [content] },
+        });
+        let config = blob(&mut archive, "application/vnd.oci.image.config.v1+json", &bytes(&config))?;
+        let kind = "application/vnd.oci.image.manifest.v1+json";
+        let manifest = json!({ "schemaVersion": 2, "mediaType": kind, "config": config, "layers": [layer] });
+        let mut image = blob(&mut archive, kind, &bytes(&manifest))?;
+        image["annotations"] = json!({ "io.containerd.image.name": name });
+        images.push(image);
+    }
+    append(&mut archive, "index.json", &bytes(&json!({ "schemaVersion": 2, "manifests": images })))?;
+    append(&mut archive, "oci-layout", &bytes(&json!({ "imageLayoutVersion": "1.0.0" })))?;
+    archive.finish().context("an archive")
+}
+
+/// Appends a blob and returns its descriptor.
+fn blob(archive: &mut Builder<impl Write>, kind: &str, content: &[u8]) -> Result<Value> {
+    let digest = digest(content);
+    append(archive, &format!("blobs/{}", digest.replace(':', "/")), content)?;
+    Ok(json!({ "mediaType": kind, "digest": digest, "size": content.len() }))
+}
+
+fn append(archive: &mut Builder<impl Write>, path: &str, content: &[u8]) -> Result<()> {
+    let mut header = Header::new_gnu();
+    header.set_size(content.len() as u64);
+    header.set_mode(0o755);
+    archive.append_data(&mut header, path, content).with_context(|| format!("packing {path}"))
+}
+
+fn digest(content: &[u8]) -> String {
+    Sha256::digest(content).iter().fold("sha256:".to_owned(), |hex, byte| format!("{hex}{byte:02x}"))
+}
+
+fn bytes(value: &Value) -> Vec<u8> {
+    value.to_string().into_bytes()
+}
