@@ -9,7 +9,7 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 use comfy_table::{Table, presets};
 use serde::Serialize;
 use sluice_cluster::{Cluster, Machine, Options, cluster, control_plane, node};
@@ -17,7 +17,8 @@ use sluice_cluster::{Cluster, Machine, Options, cluster, control_plane, node};
 use crate::{
     binaries, kube,
     packages::{self, Group},
-    process, setup, ui,
+    process, setup,
+    ui::{self, Output},
 };
 
 /// A real Kubernetes cluster on this machine: kubelets, containerd, Multus, macvlan
@@ -79,16 +80,6 @@ enum Action {
         #[arg(value_name = "IMAGE.tar")]
         archive: PathBuf,
     },
-}
-
-/// A form of the result.
-#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people
-    #[default]
-    Table,
-    /// For scripts
-    Json,
 }
 
 /// Runs the command.

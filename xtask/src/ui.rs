@@ -7,6 +7,7 @@ use std::{
 
 use anstream::{AutoStream, ColorChoice, eprintln, println};
 use anstyle::{AnsiColor, Style};
+use clap::ValueEnum;
 use indicatif::{ProgressBar, ProgressStyle};
 
 const BOLD: Style = Style::new().bold();
@@ -14,6 +15,16 @@ const DIM: Style = Style::new().dimmed();
 const GREEN: Style = AnsiColor::Green.on_default();
 const YELLOW: Style = AnsiColor::Yellow.on_default();
 const RED: Style = AnsiColor::Red.on_default().bold();
+
+/// The form of a command's result.
+#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
+pub enum Output {
+    /// For people
+    #[default]
+    Table,
+    /// For scripts: one value, on the last line of standard output
+    Json,
+}
 
 /// Does standard output take colours?
 pub fn has_colors() -> bool {

@@ -7,11 +7,14 @@ mod figures;
 use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result, bail};
-use clap::{Subcommand, ValueEnum};
+use clap::Subcommand;
 
 use sluice_figures::Line;
 
-use crate::{process, ui};
+use crate::{
+    process,
+    ui::{self, Output},
+};
 use figures::{Figures, PLAIN};
 
 /// Measures Sluice, and says where a goal is missed
@@ -35,16 +38,6 @@ enum What {
     Controller(controller::Args),
     /// Packets per second of one core, beside iptables, nftables, routing and bare redirects
     Pps(data_path::Args),
-}
-
-/// A form of the figures.
-#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people
-    #[default]
-    Table,
-    /// One object on the last line of standard output
-    Json,
 }
 
 /// Runs the command.

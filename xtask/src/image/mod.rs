@@ -15,12 +15,14 @@ use std::{
 };
 
 use anyhow::{Context, Result, bail};
-use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets};
 use oci_spec::image::{ANNOTATION_CREATED, ANNOTATION_REVISION};
 use serde::Serialize;
 
-use crate::{build_ebpf, process, ui};
+use crate::{
+    build_ebpf, process,
+    ui::{self, Output},
+};
 use archive::Variant;
 use binary::Arch;
 pub use binary::linked;
@@ -63,16 +65,6 @@ pub struct Args {
     /// How the result is printed
     #[arg(short, long, value_enum, default_value_t, value_name = "FORMAT")]
     output: Output,
-}
-
-/// A form of the result.
-#[derive(Clone, Copy, Default, PartialEq, Eq, ValueEnum)]
-enum Output {
-    /// For people
-    #[default]
-    Table,
-    /// One list of objects on the last line of standard output
-    Json,
 }
 
 /// A written archive.
