@@ -15,13 +15,13 @@ use serde::Serialize;
 use sluice_cluster::{Cluster, Machine, Options, cluster, control_plane, node};
 
 use crate::{
-    binaries, kube,
+    binaries, image, kube,
     packages::{self, Group},
     process, setup,
     ui::{self, Output},
 };
 
-/// A real Kubernetes cluster on this machine: kubelets, containerd, Multus, macvlan
+/// A real Kubernetes cluster on this machine, with Sluice: kubelets, containerd, Multus, macvlan
 ///
 /// Each node is a set of namespaces with a kubelet and a containerd of its own. Nothing of it is seen outside but a folder in
 /// `target` and control groups, and `down` takes all of it away. Beside the nodes there is an external network, with a client and a
@@ -31,6 +31,7 @@ use crate::{
 Examples:
   cargo xtask cluster up                    one node, ready in half a minute (the first time it builds Kubernetes)
   cargo xtask cluster up --nodes 2          two
+  cargo xtask cluster up --no-sluice        without Sluice, for the chart or for Kube-OVN's own way
   cargo xtask cluster kubectl get pods -A   kubectl, as somebody who may do everything
   cargo xtask cluster exec client -- curl http://172.18.0.11/
   cargo xtask cluster status                what runs, and where its logs are
@@ -51,6 +52,9 @@ enum Action {
         /// How many nodes
         #[arg(long, default_value_t = 1, value_parser = clap::value_parser!(u8).range(1..=9))]
         nodes: u8,
+        /// Without Sluice, to install it in another way, or none
+        #[arg(long)]
+        no_sluice: bool,
     },
     /// End it and remove all of it
     Down,
@@ -90,7 +94,7 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         );
     }
     match &args.command {
-        Action::Up { nodes } => up((*nodes).into()),
+        Action::Up { nodes, no_sluice } => up((*nodes).into(), !no_sluice),
         Action::Down => down(),
         Action::Status { output } => status(*output),
         Action::Kubectl { arguments } => become_command(find()?.kubectl_command()?.args(arguments)),
@@ -118,7 +122,7 @@ pub fn prepare() -> Result<()> {
     binaries::build_cluster()
 }
 
-fn up(nodes: usize) -> Result<ExitCode> {
+fn up(nodes: usize, with_sluice: bool) -> Result<ExitCode> {
     let folder = folder();
     if folder.exists() {
         bail!(
@@ -128,11 +132,17 @@ fn up(nodes: usize) -> Result<ExitCode> {
     }
     ui::heading("Preparing");
     prepare()?;
+    let images = if with_sluice { image::archives()? } else { Vec::new() };
     ui::heading("Starting");
     let started = Instant::now();
     let report = |what: &str| ui::ok(&format!("{:>7}  {what}", ui::duration(started.elapsed())));
-    let mut cluster = Cluster::start(&Options { folder, nodes, images: Vec::new() }, &report)?;
+    let mut cluster = Cluster::start(&Options { folder, nodes, images }, &report)?;
+    // Ctrl-C up to here ends it, and leaves nothing.
     cluster.detach()?;
+    if with_sluice {
+        report("Sluice");
+        cluster.install_sluice()?;
+    }
     report("ready");
     ui::next(&[
         ("cargo xtask cluster kubectl get pods -A", "kubectl, as somebody who may do everything"),

@@ -26,10 +26,12 @@ use crate::{
 
 /// How long a part may take to be ready on a loaded machine.
 const PATIENCE: Duration = Duration::from_secs(180);
-/// The definitions that every cluster has: Multus' kind.
+/// Multus' kind.
 const DEFINITIONS: &str = include_str!("../manifests/network-attachment-definition.yaml");
-/// And Sluice's.
-const OWN_DEFINITIONS: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/crds");
+/// Sluice, as it is deployed where Kube-OVN is not.
+const SUBNET: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/chart/sluice/crds/subnets.kubeovn.io.yaml");
+const SLUICE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/sluice.yaml");
 /// What a node hides with its disk: nothing that it needs may be there.
 const HIDDEN: [&str; 5] = ["/run", "/var/lib", "/var/log", "/proc", "/sys"];
 /// The process that starts a cluster, and the name of its control group.
@@ -65,7 +67,7 @@ pub struct Cluster {
 }
 
 impl Cluster {
-    /// Starts one, and returns when its nodes are Ready and its API server knows Multus' kind and Sluice's. `progress` hears what happens.
+    /// Starts one, and returns when its nodes are Ready and its API server knows Multus' kind. `progress` hears what happens.
     ///
     /// # Errors
     /// Something is missing or does not start; nothing stays then.
@@ -120,10 +122,7 @@ impl Cluster {
             }
         }
         cluster.apply(DEFINITIONS)?;
-        cluster.kubectl(&["apply", "--server-side", "-f", OWN_DEFINITIONS])?;
         cluster.wait_for_nodes()?;
-        progress("definitions");
-        cluster.kubectl(&["wait", "--for=condition=Established", "--timeout=60s", "crd", "--all"])?;
         Ok(cluster)
     }
 
@@ -208,6 +207,25 @@ impl Cluster {
     /// containerd refuses it.
     pub fn load(&self, archive: &Path) -> Result<()> {
         self.nodes.iter().try_for_each(|node| import(node, archive))
+    }
+
+    /// Deploys Sluice by its manifests and waits until its controllers are ready. The nodes must have its images.
+    ///
+    /// # Errors
+    /// The server refuses a manifest, or the controllers do not become ready: the error has their log.
+    pub fn install_sluice(&self) -> Result<()> {
+        const CONTROLLER: [&str; 3] = ["--namespace", "sluice-system", "deployment/sluice-controller"];
+        self.kubectl(&["apply", "--server-side", "-f", SUBNET, "-f", SLUICE])?;
+        let [flag, namespace, name] = CONTROLLER;
+        self.kubectl(&["rollout", "status", flag, namespace, name, "--timeout=120s"]).map(drop).map_err(
+            |error| {
+                let log = self.kubectl(&["logs", flag, namespace, name, "--tail=30"]);
+                error.context(format!(
+                    "Sluice's controllers are not ready: {}",
+                    log.unwrap_or_else(|error| error.to_string())
+                ))
+            },
+        )
     }
 
     /// Starts one of [`node::PROGRAMS`] on a node, counted from 1. To stop it: [`Machine::stop_program`].

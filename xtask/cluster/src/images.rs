@@ -18,17 +18,30 @@ pub const PAUSE: &str = "sluice.test/pause:1";
 /// A program that does what its arguments say: `netexec --http-port=80` answers HTTP and UDP.
 pub const AGNHOST: &str = "sluice.test/agnhost:1";
 
-/// The archive with both, written beside the program if it is not there.
+/// A stand-in for the web server of examples, so that these can be used as they are.
+const NGINX: &str = "docker.io/library/nginx:alpine";
+
+/// The images: name, and what is started.
+const IMAGES: [(&str, &[&str]); 3] = [
+    (PAUSE, &["/agnhost", "pause"]),
+    (AGNHOST, &["/agnhost"]),
+    (NGINX, &["/agnhost", "netexec", "--http-port=80"]),
+];
+
+/// The archive with all, written beside the program if it is not there.
 ///
 /// # Errors
 /// The program has not been built, or its folder is not writable.
 pub fn archive() -> Result<PathBuf> {
     let program = programs::kubernetes("agnhost")?;
-    let archive = program.with_extension("tar");
+    // Another list of images makes another archive.
+    let key: String =
+        digest(format!("{IMAGES:?}").as_bytes()).chars().skip("sha256:".len()).take(8).collect();
+    let archive = program.with_extension(format!("{key}.tar"));
     if !archive.exists() {
         let what = || format!("writing {}", archive.display());
         // Others may be writing the same.
-        let unfinished = archive.with_extension(format!("tar.{}", std::process::id()));
+        let unfinished = archive.with_extension(std::process::id().to_string());
         let content = fs::read(&program).with_context(|| format!("reading {}", program.display()))?;
         let mut file = BufWriter::new(File::create(&unfinished).with_context(what)?);
         write(&mut file, content).with_context(what)?;
@@ -48,7 +61,7 @@ fn write(file: impl Write, program: Vec<u8>) -> Result<()> {
     let mut archive = Builder::new(file);
     let mut images = Vec::new();
     let layer = blob(&mut archive, "application/vnd.oci.image.layer.v1.tar", &layer)?;
-    for (name, entrypoint) in [(PAUSE, json!(["/agnhost", "pause"])), (AGNHOST, json!(["/agnhost"]))] {
+    for (name, entrypoint) in IMAGES {
         let config = json!({
             "architecture": std::env::consts::ARCH.replace("x86_64", "amd64").replace("aarch64", "arm64"),
             "os": "linux",

@@ -33,6 +33,7 @@ const LIMIT: u64 = 20 << 20;
 const MIB: f64 = 1_048_576.0;
 /// The profile of what is released; another is for trying things quickly.
 const PROFILE: &str = "image";
+const FOLDER: &str = "target/images";
 
 /// Builds the images, without Docker
 ///
@@ -54,7 +55,7 @@ pub struct Args {
     #[arg(value_enum)]
     images: Vec<Image>,
     /// Folder for the archives
-    #[arg(long, default_value = "target/images", value_name = "DIR")]
+    #[arg(long, default_value = FOLDER, value_name = "DIR")]
     out: PathBuf,
     /// Processors that an image is for; several make one image that each node takes its own of
     #[arg(long, value_enum, value_delimiter = ',', default_values_t = [Arch::Amd64])]
@@ -98,6 +99,22 @@ pub fn run(args: &Args) -> Result<ExitCode> {
         bail!("{} takes {} bytes on a node, more than the limit of {LIMIT}", large.reference, large.unpacked);
     }
     Ok(ExitCode::SUCCESS)
+}
+
+/// Builds what is released into `target/images`, and returns the archives.
+///
+/// # Errors
+/// If the compiler refuses a program.
+pub fn archives() -> Result<Vec<PathBuf>> {
+    let args = Args {
+        images: Vec::new(),
+        out: FOLDER.into(),
+        arch: vec![Arch::Amd64],
+        profile: PROFILE.to_owned(),
+        output: Output::Table,
+    };
+    build_ebpf::objects(false)?;
+    Image::ALL.into_iter().map(|image| Ok(write(image, &args)?.file)).collect()
 }
 
 fn write(image: Image, args: &Args) -> Result<Written> {
