@@ -9,6 +9,8 @@ pub mod cli;
 pub mod config;
 #[cfg(feature = "http")]
 pub mod http;
+#[cfg(feature = "loader")]
+pub mod lb_svc;
 #[cfg(feature = "log")]
 pub mod log;
 #[cfg(feature = "loader")]

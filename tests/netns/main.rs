@@ -9,6 +9,7 @@ mod edits;
 mod errors;
 mod expiry;
 mod flood;
+mod lb_svc;
 mod leftovers;
 mod loader;
 mod oracle;

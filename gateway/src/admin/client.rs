@@ -7,6 +7,7 @@ use anyhow::{Context, Result, bail};
 use tokio::net::UnixStream;
 
 use crate::http::{self, Answer};
+use crate::status::Status;
 
 /// How long a daemon may take to answer. Probes of the kubelet give up after a second by themselves.
 const PATIENCE: Duration = Duration::from_secs(5);
@@ -27,6 +28,12 @@ pub fn get(socket: &Path, path: &str) -> Result<Answer> {
             }
         }
     })
+}
+
+/// The status of the daemon that listens on `socket`.
+pub fn get_status(socket: &Path) -> Result<Status> {
+    let answer = get(socket, "/status")?;
+    serde_json::from_slice(&answer.body).context("reading the daemon's status: is it of another version?")
 }
 
 async fn ask(socket: &Path, path: &str) -> Result<Answer> {

@@ -11,7 +11,7 @@ mod metrics;
 mod problems;
 mod socket;
 
-pub use client::get;
+pub use client::{get, get_status};
 pub use listeners::{Bind, Listeners};
 pub use metrics::{Metrics, render};
 pub use socket::LocalSocket;

@@ -89,7 +89,8 @@ fn missing_capabilities(has: impl Fn(Capability) -> bool) -> Vec<String> {
     missing.map(|(capability, purpose)| format!("{capability} ({purpose})")).collect()
 }
 
-fn check_bpffs(path: &Path) -> Result<(), Unmet> {
+/// Checks the BPF file system at `path`.
+pub fn check_bpffs(path: &Path) -> Result<(), Unmet> {
     let stat = statfs(path).map_err(|_| Unmet::NoBpffs(path.to_owned()))?;
     if stat.filesystem_type() == BPF_FS_MAGIC { Ok(()) } else { Err(Unmet::NoBpffs(path.to_owned())) }
 }

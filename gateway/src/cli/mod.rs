@@ -3,6 +3,7 @@
 mod check;
 mod cleanup;
 mod flows;
+mod lb_svc;
 mod output;
 mod probe;
 mod run;
@@ -72,7 +73,8 @@ impl Place {
 
 /// Runs the command line of this process.
 pub fn main() -> ExitCode {
-    match Cli::parse().command.execute() {
+    let other_name = lb_svc::called_as(std::env::args_os());
+    match other_name.unwrap_or_else(|| Cli::parse().command.execute()) {
         Ok(code) => code,
         Err(error) => {
             eprintln!("error: {error:#}");

@@ -4,7 +4,7 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 
 use super::Place;
@@ -57,15 +57,9 @@ impl Run {
             folder: self.place.runtime_dir,
             detach_on_exit: self.detach_on_exit,
             resync: self.resync.into(),
+            hook: None,
         };
-        // Two workers: one for the passes, one for the probes meanwhile. Few blocking threads: they read the maps.
-        let runtime = tokio::runtime::Builder::new_multi_thread()
-            .worker_threads(2)
-            .max_blocking_threads(4)
-            .enable_all()
-            .build()
-            .context("starting the runtime")?;
-        runtime.block_on(run::run(options))?;
+        run::start(options)?;
         Ok(ExitCode::SUCCESS)
     }
 }

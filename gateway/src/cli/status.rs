@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::SystemTime;
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use clap::Args;
 use comfy_table::Cell;
 
@@ -33,7 +33,7 @@ pub struct StatusCommand {
 
 impl StatusCommand {
     pub fn execute(self) -> Result<ExitCode> {
-        let (status, code) = match ask(&self.place) {
+        let (status, code) = match admin::get_status(&self.place.runtime_dir.socket()) {
             Ok(status) => (status, ExitCode::SUCCESS),
             Err(error) => {
                 eprintln!("{error:#}");
@@ -46,11 +46,6 @@ impl StatusCommand {
         }
         Ok(code)
     }
-}
-
-fn ask(place: &Place) -> Result<Status> {
-    let answer = admin::get(&place.runtime_dir.socket(), "/status")?;
-    serde_json::from_slice(&answer.body).context("reading the daemon's status: is it of another version?")
 }
 
 fn offline(place: &Place) -> Result<Status> {

@@ -7,7 +7,7 @@ use tracing::{info, warn};
 
 use super::reader::Reader;
 use crate::bpf::pins::Pins;
-use crate::bpf::{self, DataPath, Devices, Families, LoadOptions, Objects};
+use crate::bpf::{self, DataPath, Devices, Families, Hook, LoadOptions, Objects};
 use crate::config::{Config, Gateway};
 use crate::net::Interfaces;
 use crate::tables::sweep::{Sweeper, Tick};
@@ -19,6 +19,7 @@ const SIBLINGS: Duration = Duration::from_secs(60);
 /// The data path of this gateway, loaded or not.
 pub struct DataPlane {
     pins: Pins,
+    hook: Option<Hook>,
     loaded: Option<DataPath>,
     devices: Option<Devices>,
     sweeper: Sweeper,
@@ -38,8 +39,8 @@ pub struct Applied {
 
 impl DataPlane {
     /// Nothing is loaded.
-    pub fn new(pins: Pins) -> Self {
-        Self { pins, loaded: None, devices: None, sweeper: Sweeper::default(), siblings_checked: None }
+    pub fn new(pins: Pins, hook: Option<Hook>) -> Self {
+        Self { pins, hook, loaded: None, devices: None, sweeper: Sweeper::default(), siblings_checked: None }
     }
 
     /// Loads what is not loaded, fills the maps, attaches to the interfaces that exist.
@@ -100,7 +101,7 @@ impl DataPlane {
                     families,
                     max_flows,
                     objects: Objects::EMBEDDED,
-                    hook: None,
+                    hook: self.hook,
                 };
                 self.loaded = Some(DataPath::load(options).context("loading the programs")?);
                 Ok(true)

@@ -23,7 +23,7 @@ mod told;
 mod view;
 mod watch;
 
-pub use folder::RuntimeFolder;
+pub use folder::{RuntimeFolder, replace_file};
 pub use teardown::cleanup;
 
 use std::path::PathBuf;
@@ -39,7 +39,7 @@ use tracing::{info, warn};
 
 use crate::admin::{self, Bind, Listeners, LocalSocket};
 use crate::bpf::pins::Pins;
-use crate::bpf::{self, Objects, preconditions};
+use crate::bpf::{self, Hook, Objects, preconditions};
 use crate::config;
 use crate::net::Net;
 
@@ -68,6 +68,23 @@ pub struct Options {
     pub detach_on_exit: bool,
     /// A pass is made at least this often.
     pub resync: Duration,
+    /// How programs are attached; the best that the kernel has if unset.
+    pub hook: Option<Hook>,
+}
+
+/// [`run`] with threads of its own.
+///
+/// # Errors
+/// As [`run`].
+pub fn start(options: Options) -> Result<()> {
+    // Two workers: one for the passes, one for the probes meanwhile. Few blocking threads: they read the maps.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .max_blocking_threads(4)
+        .enable_all()
+        .build()
+        .context("starting the runtime")?;
+    runtime.block_on(run(options))
 }
 
 /// Runs until SIGTERM or SIGINT.

@@ -67,7 +67,7 @@ impl Reconciler {
     ) -> Self {
         Self {
             file: ConfigFile::new(&options.config),
-            plane: DataPlane::new(options.pins.clone()),
+            plane: DataPlane::new(options.pins.clone(), options.hook),
             options: options.clone(),
             net,
             shared,

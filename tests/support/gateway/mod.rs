@@ -1,6 +1,7 @@
 //! The gateways that the tests put into the pod: Sluice, and the iptables rules that it replaces.
 
 mod iptables;
+mod kube_ovn;
 mod nftables;
 mod sandbox;
 mod sluice;
@@ -9,6 +10,7 @@ use anyhow::Result;
 use ipnet::IpNet;
 
 pub use iptables::{FORWARDING, Iptables, route};
+pub use kube_ovn::KubeOvnPod;
 pub use nftables::Nftables;
 pub use sluice::{Sluice, gateway_file};
 

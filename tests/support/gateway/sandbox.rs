@@ -25,19 +25,37 @@ pub const CAPABILITIES: [u64; 4] = [12, 13, 38, 39];
 pub struct Sandbox {
     mounts: File,
     run: File,
+    confined: bool,
 }
 
 impl Sandbox {
-    /// Mounts for a container of the pod `netns`.
+    /// A container of the pod `netns`.
     pub fn new(netns: &Netns) -> Result<Self> {
+        Self::with(netns, true, || {
+            mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), None::<&str>)
+                .context("mounting /sys/fs/bpf")?;
+            mount_proc_sys()
+        })
+    }
+
+    /// A privileged container without volumes; `shm` is the pod's shared memory, which all of its containers have.
+    pub fn privileged(netns: &Netns, shm: &Path) -> Result<Self> {
+        Self::with(netns, false, || {
+            mount(Some(shm), "/dev/shm", None::<&str>, MsFlags::MS_BIND, None::<&str>)
+                .context("mounting /dev/shm")
+        })
+    }
+
+    fn with(netns: &Netns, confined: bool, more: impl FnOnce() -> Result<()> + Send) -> Result<Self> {
         let made = std::thread::scope(|scope| {
             let thread = scope.spawn(|| {
                 let _inside = netns.enter()?;
                 unshare(CloneFlags::CLONE_NEWNS).context("unsharing the mounts")?;
-                lay_mounts()?;
+                lay_mounts(confined)?;
+                more()?;
                 let run =
                     File::options().read(true).custom_flags(libc::O_PATH | libc::O_DIRECTORY).open(RUN)?;
-                anyhow::Ok(Self { mounts: File::open("/proc/thread-self/ns/mnt")?, run })
+                anyhow::Ok(Self { mounts: File::open("/proc/thread-self/ns/mnt")?, run, confined })
             });
             thread.join()
         });
@@ -57,17 +75,17 @@ impl Sandbox {
         own_descriptor(&self.mounts)
     }
 
-    /// A command that runs in the container: in the pod's network and these mounts, as root with the four capabilities and
-    /// no way to more. It is killed when the thread that starts it ends.
+    /// A command that runs in the container: in the pod's network and these mounts, as root; unless the container is privileged,
+    /// with the four capabilities and no way to more. It is killed when the thread that starts it ends.
     pub fn command(&self, netns: &Netns, program: &Path) -> Command {
-        let mounts = self.mounts.as_raw_fd();
+        let (mounts, confined) = (self.mounts.as_raw_fd(), self.confined);
         let mut command = netns.command(program);
         // SAFETY: the closure makes system calls only; the descriptor is open in the child, which is forked from this process.
         unsafe {
             command.pre_exec(move || {
                 // SAFETY: see above.
                 setns(BorrowedFd::borrow_raw(mounts), CloneFlags::CLONE_NEWNS)?;
-                confine()
+                if confined { confine() } else { Ok(()) }
             });
         }
         command
@@ -79,18 +97,22 @@ fn own_descriptor(file: &File) -> PathBuf {
     Path::new("/proc").join(std::process::id().to_string()).join("fd").join(file.as_raw_fd().to_string())
 }
 
-fn lay_mounts() -> Result<()> {
+const SAFE: MsFlags = MsFlags::MS_NOSUID.union(MsFlags::MS_NODEV).union(MsFlags::MS_NOEXEC);
+
+fn lay_mounts(confined: bool) -> Result<()> {
     let none = None::<&str>;
     let step = |what: &'static str| move || format!("mounting {what}");
     mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).with_context(step("privately"))?;
-    let read_only = MsFlags::MS_RDONLY | MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
-    mount(Some("sysfs"), "/sys", Some("sysfs"), read_only, none).with_context(step("/sys"))?;
-    mount(Some("bpf"), "/sys/fs/bpf", Some("bpf"), MsFlags::empty(), none)
-        .with_context(step("/sys/fs/bpf"))?;
-    mount(Some("tmpfs"), RUN, Some("tmpfs"), MsFlags::empty(), none).with_context(step(RUN))?;
-    mount(Some("/proc/sys"), "/proc/sys", none, MsFlags::MS_BIND, none).with_context(step("/proc/sys"))?;
-    mount(none, "/proc/sys", none, MsFlags::MS_BIND | MsFlags::MS_REMOUNT | read_only, none)
-        .with_context(step("/proc/sys read-only"))
+    let sysfs = if confined { SAFE | MsFlags::MS_RDONLY } else { SAFE };
+    mount(Some("sysfs"), "/sys", Some("sysfs"), sysfs, none).with_context(step("/sys"))?;
+    mount(Some("tmpfs"), RUN, Some("tmpfs"), MsFlags::empty(), none).with_context(step(RUN))
+}
+
+fn mount_proc_sys() -> Result<()> {
+    let none = None::<&str>;
+    let again = SAFE | MsFlags::MS_RDONLY | MsFlags::MS_BIND | MsFlags::MS_REMOUNT;
+    mount(Some("/proc/sys"), "/proc/sys", none, MsFlags::MS_BIND, none).context("mounting /proc/sys")?;
+    mount(none, "/proc/sys", none, again, none).context("mounting /proc/sys read-only")
 }
 
 /// Leaves the four capabilities in the bounding set: the exec that follows, by root, has these and no others. Between fork

@@ -314,7 +314,7 @@ impl Drop for Sluice {
 }
 
 /// The binary that was built together with this program: beside it, or above it if this is a test in `target/<profile>/deps`.
-fn binary() -> Result<PathBuf> {
+pub(super) fn binary() -> Result<PathBuf> {
     let program = std::env::current_exe().context("finding this program's own path")?;
     let mut places = program.ancestors().skip(1).take(2).map(|folder| folder.join("sluice-gateway"));
     places.find(|path| path.is_file()).with_context(|| {

@@ -32,7 +32,8 @@ impl Image {
     /// Links below the root, and where they lead: other names of the program.
     pub const fn links(self) -> &'static [(&'static str, &'static str)] {
         match self {
-            Self::Gateway => &[],
+            // What Kube-OVN's controller calls in gateway pods of its own: docs/kube-ovn-drop-in.md.
+            Self::Gateway => &[("bin/bash", "/sluice-gateway"), ("bin/sleep", "/sluice-gateway")],
             Self::Controller => &[],
         }
     }
