@@ -19,6 +19,7 @@ use tracing::{debug, warn};
 
 use super::changed::Changed;
 use super::essence::Essences;
+use super::packed::Packed;
 use super::related;
 use super::watch::watch;
 use super::watch_problem::watch_problem;
@@ -34,9 +35,9 @@ pub struct Caches {
     /// Services; of those that do not concern us only the name is kept.
     pub services: Store<Service>,
     /// Deployments with our label.
-    pub deployments: Store<Deployment>,
+    pub deployments: Store<Packed<Deployment>>,
     /// ConfigMaps with our label.
-    pub config_maps: Store<ConfigMap>,
+    pub config_maps: Store<Packed<ConfigMap>>,
     /// Pods with our label.
     pub pods: Store<Pod>,
     /// Networks of all namespaces.
@@ -78,7 +79,7 @@ pub fn start(
     start.watch_into(writer, start.scoped(), watcher::Config::default(), related::strip_service);
     Caches {
         services,
-        deployments: start.watch(start.scoped(), ours.clone(), related::strip_deployment),
+        deployments: start.watch(start.scoped(), ours.clone(), strip),
         config_maps: start.watch(start.scoped(), ours.clone(), strip),
         pods: start.watch(start.scoped(), ours, related::strip_pod),
         networks: start.watch(Api::all(client.clone()), watcher::Config::default(), strip),

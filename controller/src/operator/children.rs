@@ -11,6 +11,7 @@ use serde::de::DeserializeOwned;
 use serde_json::json;
 
 use super::Failure;
+use super::packed::Packed;
 use super::writer::{WriteError, Writer};
 use crate::desired::{self, without_others};
 
@@ -46,13 +47,12 @@ impl<K> ChildKind for K where
 /// cache knows only what has our label, and may be older than our last write.
 pub async fn live<K: ChildKind + 'static>(
     writer: &Writer,
-    store: &Store<K>,
+    store: &Store<Packed<K>>,
     service: &Service,
     name: &str,
 ) -> Result<Option<K>, Failure> {
-    let namespace = service.namespace().unwrap_or_default();
-    if let Some(cached) = store.get(&ObjectRef::new(name).within(&namespace)) {
-        return Ok(Some((*cached).clone()));
+    if let Some(cached) = cached(store, service, name)? {
+        return Ok(Some(cached));
     }
     Ok(api(writer, service).get_opt(name).await?)
 }
@@ -61,17 +61,16 @@ pub async fn live<K: ChildKind + 'static>(
 /// another.
 pub async fn ensure<K: ChildKind + 'static>(
     writer: &Writer,
-    store: &Store<K>,
+    store: &Store<Packed<K>>,
     service: &Service,
     wanted: &K,
 ) -> Result<Child<K>, Failure> {
-    if let Some(cached) = store.get(&ObjectRef::from_obj(wanted))
-        && matches!(judge(wanted, Some(&cached), service), Some(Child::InOrder))
-    {
+    let name = wanted.name_any();
+    let cached = cached(store, service, &name)?;
+    if matches!(judge(wanted, cached.as_ref(), service), Some(Child::InOrder)) {
         return Ok(Child::InOrder);
     }
     let api = api(writer, service);
-    let name = wanted.name_any();
     let live = api.get_opt(&name).await?;
     if let Some(child) = judge(wanted, live.as_ref(), service) {
         return Ok(child);
@@ -87,6 +86,17 @@ pub async fn ensure<K: ChildKind + 'static>(
         applied?;
     }
     Ok(Child::Written(live.map(Box::new)))
+}
+
+/// The object `name` of the namespace of `service` as the cache has it.
+fn cached<K: ChildKind + 'static>(
+    store: &Store<Packed<K>>,
+    service: &Service,
+    name: &str,
+) -> Result<Option<K>, Failure> {
+    let namespace = service.namespace().unwrap_or_default();
+    let Some(cached) = store.get(&ObjectRef::new(name).within(&namespace)) else { return Ok(None) };
+    Ok(Some(cached.unpack().map_err(kube::Error::SerdeError)?))
 }
 
 /// What `live` is without a write; `None`: it has to be written.

@@ -16,6 +16,7 @@ mod finalizer;
 mod gateways;
 mod lb_svc;
 mod pace;
+mod packed;
 mod reconcile;
 mod related;
 pub mod release;

@@ -2,12 +2,12 @@
 
 use std::sync::Arc;
 
-use k8s_openapi::api::apps::v1::Deployment;
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service};
-use kube::ResourceExt as _;
+use k8s_openapi::api::core::v1::{Pod, Service};
 use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Resource, ResourceExt as _};
 
 use super::changed::Changed;
+use super::packed::Packed;
 use super::{FINALIZER, essence};
 use crate::api::{IPReservation, NetworkAttachmentDefinition, Provider, Subnet, annotation};
 
@@ -40,19 +40,6 @@ pub fn strip_service(service: &mut Service) {
     service.metadata.resource_version = metadata.resource_version;
 }
 
-/// Gives back the room that lists were read into: a container or a volume has some hundred fields, and a list that was read has room for four.
-pub fn strip_deployment(deployment: &mut Deployment) {
-    deployment.metadata.managed_fields = None;
-    let Some(spec) = deployment.spec.as_mut().and_then(|spec| spec.template.spec.as_mut()) else { return };
-    spec.containers.shrink_to_fit();
-    for container in &mut spec.containers {
-        container.env.as_mut().map(Vec::shrink_to_fit);
-        container.volume_mounts.as_mut().map(Vec::shrink_to_fit);
-    }
-    spec.volumes.as_mut().map(Vec::shrink_to_fit);
-    spec.tolerations.as_mut().map(Vec::shrink_to_fit);
-}
-
 /// Keeps of a pod what says whose it is and how it fares.
 pub fn strip_pod(pod: &mut Pod) {
     pod.metadata.managed_fields = None;
@@ -68,15 +55,10 @@ impl Changed for Service {
     }
 }
 
-impl Changed for Deployment {
+/// A child.
+impl<K: Resource> Changed for Packed<K> {
     fn concerns(&self, _services: &Store<Service>, _gone: bool) -> Vec<ObjectRef<Service>> {
-        owner(&self.metadata)
-    }
-}
-
-impl Changed for ConfigMap {
-    fn concerns(&self, _services: &Store<Service>, _gone: bool) -> Vec<ObjectRef<Service>> {
-        owner(&self.metadata)
+        owner(self.meta())
     }
 }
 
