@@ -4,7 +4,7 @@
 //! the target has the VIP's address and the source is the client's own. Each run does all the work of any other packet, and
 //! only the TTL goes down, which bounds the repetitions of one measurement.
 
-use aya::{Ebpf, maps::HashMap, programs::SchedClassifier};
+use aya::{Ebpf, maps::HashMap};
 use sluice_gateway_ebpf::{
     conntrack::State,
     family::{V4, V6},
@@ -13,9 +13,12 @@ use sluice_gateway_ebpf::{
 
 use crate::{
     build::{Ip, Tcp, ip, read, tcp, tcp_bytes},
-    rig::{Context, Net, REDIRECT, Rig, TARGET, VIP_PORT, test_run},
+    rig::{Context, Net, Outcome, REDIRECT, Rig, TARGET, VIP_PORT, test_run},
+    test_run::{load_all, program as program_of, test_run_xdp},
 };
 
+/// `XDP_REDIRECT`
+const XDP_REDIRECT: i32 = 4;
 /// Runs per measurement; the TTL starts at 255.
 const REPEAT: u32 = 250;
 /// Measurements of each program.
@@ -37,6 +40,8 @@ fn established_packet_v6() {
 /// same for every program. The median of the rounds' ratios then leaves out those that were interrupted.
 fn ratios<N: Net>() {
     let mut rig = Rig::<N>::new();
+    // The Ethernet header stays the same as well.
+    rig.set_hop(|hop| (hop.destination, hop.source) = ([0; 6], [0; 6]));
     rig.set_target(TARGET, |target| {
         target.address = N::VIP;
         target.snat = N::CLIENT;
@@ -48,40 +53,49 @@ fn ratios<N: Net>() {
     let yardstick = Yardstick::load::<N>(rig.flow());
 
     let before = rig.stats();
-    let mut times = [const { Vec::<u32>::new() }; 4];
+    let mut times = [const { Vec::<u32>::new() }; 7];
     for _ in 0..ROUNDS {
         times[0].push(yardstick.run("redirect", &forward));
         times[1].push(yardstick.run(yardstick.lookup, &forward));
         times[2].push(run(&rig, "forward", &forward));
         times[3].push(run(&rig, "reverse", &reverse));
+        times[4].push(yardstick.run_xdp("xdp_redirect", &forward));
+        times[5].push(yardstick.run_xdp(&format!("xdp_{}", yardstick.lookup), &forward));
+        times[6].push(done(rig.xdp(&forward, REPEAT), XDP_REDIRECT));
     }
     let after = rig.stats();
     let runs = u64::from(REPEAT) * ROUNDS as u64;
-    assert_eq!(after.forward_packets - before.forward_packets, runs);
+    assert_eq!(after.forward_packets - before.forward_packets, 2 * runs, "at tc and at XDP");
     assert_eq!(after.reverse_packets - before.reverse_packets, runs);
     assert_eq!(rig.state(), State::Established);
 
-    let [bare, lookup, forward, reverse] = &times;
-    let beside_lookup = |times: &[u32]| {
-        median(times.iter().zip(lookup).map(|(time, lookup)| f64::from(*time) / f64::from(*lookup)))
+    let ratio = |times: &[u32], yardstick: &[u32]| {
+        median(times.iter().zip(yardstick).map(|(time, lookup)| f64::from(*time) / f64::from(*lookup)))
     };
-    let [forward_ratio, reverse_ratio] = [forward, reverse].map(|times| beside_lookup(times));
-    let [bare, lookup, forward, reverse] =
-        [bare, lookup, forward, reverse].map(|times| median(times.iter().copied().map(f64::from)));
+    let forward_ratio = ratio(&times[2], &times[1]);
+    let reverse_ratio = ratio(&times[3], &times[1]);
+    let xdp_ratio = ratio(&times[6], &times[5]);
+    let [bare, lookup, forward, reverse, xdp_bare, xdp_lookup, xdp] =
+        times.map(|times| median(times.into_iter().map(f64::from)));
     println!(
         "established packet, {}: forward {forward} ns, {forward_ratio:.2} times; reverse {reverse} ns, {reverse_ratio:.2} times; \
-         lookup and redirect {lookup} ns; bare redirect {bare} ns",
+         lookup and redirect {lookup} ns; bare redirect {bare} ns; at XDP: forward {xdp} ns, {xdp_ratio:.2} times; lookup and \
+         redirect {xdp_lookup} ns; bare redirect {xdp_bare} ns",
         N::SUFFIX
     );
-    for (direction, ratio) in [("forward", forward_ratio), ("reverse", reverse_ratio)] {
+    for (direction, ratio) in [("forward", forward_ratio), ("reverse", reverse_ratio), ("XDP", xdp_ratio)] {
         assert!(ratio <= LIMIT, "{direction}: {ratio:.2} times one lookup and a redirect, more than {LIMIT}");
     }
 }
 
 /// Nanoseconds of one run of ours, which must have done its work.
 fn run<N: Net>(rig: &Rig<N>, program: &str, frame: &[u8]) -> u32 {
-    let outcome = rig.repeat(program, frame, REPEAT);
-    assert_eq!(outcome.verdict, REDIRECT);
+    done(rig.repeat(program, frame, REPEAT), REDIRECT)
+}
+
+/// Nanoseconds of one run, which must have done its work and end in `verdict`.
+fn done(outcome: Outcome, verdict: i32) -> u32 {
+    assert_eq!(outcome.verdict, verdict);
     assert_eq!(u32::from(read(&outcome.frame).ttl), 255 - REPEAT, "a run that did not do its work");
     outcome.nanoseconds
 }
@@ -125,10 +139,7 @@ impl Yardstick {
         let mut ebpf = Ebpf::load_file(&path).unwrap_or_else(|error| {
             panic!("{}: {error}: run `cargo xtask build-ebpf` first", path.display())
         });
-        for (name, program) in ebpf.programs_mut() {
-            let program: &mut SchedClassifier = program.try_into().expect("a tc program");
-            program.load().unwrap_or_else(|error| panic!("load {name}: {error}"));
-        }
+        load_all(&mut ebpf);
         let (map, lookup) = if N::IS_V4 { ("yardstick", "lookup_v4") } else { ("yardstick_v6", "lookup_v6") };
         let mut map: HashMap<_, FlowKey<N::Addr>, Flow> =
             ebpf.map_mut(map).expect("the map").try_into().expect("hash");
@@ -136,10 +147,13 @@ impl Yardstick {
         Self { ebpf, lookup }
     }
 
+    /// Nanoseconds of one run of an XDP program.
+    fn run_xdp(&self, program: &str, frame: &[u8]) -> u32 {
+        test_run_xdp(program_of(&self.ebpf, program), frame, REPEAT).nanoseconds
+    }
+
     /// Nanoseconds of one run.
     fn run(&self, program: &str, frame: &[u8]) -> u32 {
-        let program: &SchedClassifier =
-            self.ebpf.program(program).expect("a program").try_into().expect("tc");
-        test_run(program, frame, Context::default(), REPEAT).nanoseconds
+        test_run(program_of(&self.ebpf, program), frame, Context::default(), REPEAT).nanoseconds
     }
 }

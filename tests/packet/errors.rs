@@ -8,7 +8,7 @@ use crate::{
     rig::{CLUSTER_MTU, EXTERNAL_MTU, Net, PASS, REDIRECT, Rig, SHOT, TARGET, TARGET_PORT, VIP_PORT},
 };
 
-both_families!(
+both_hooks!(
     too_big_from_a_client,
     too_big_from_a_target,
     time_exceeded_both_ways,

@@ -8,7 +8,7 @@ use crate::{
     rig::{Context, Net, PASS, REDIRECT, Rig, SHOT, TARGET_PORT, VIP_PORT},
 };
 
-both_families!(first_then_later, later_before_first_is_dropped, an_overlapping_tcp_fragment_is_dropped);
+both_hooks!(first_then_later, later_before_first_is_dropped, an_overlapping_tcp_fragment_is_dropped);
 
 const ID: u32 = 0x00ab;
 

@@ -10,7 +10,7 @@ use crate::{
     rig::{CLUSTER_MTU, Context, Net, PASS, REDIRECT, Rig, SHOT, TARGET_PORT, VIP_PORT},
 };
 
-both_families!(
+both_hooks!(
     mss_is_clamped_on_both_sides,
     a_small_mss_stays,
     padding_is_not_part_of_the_packet,

@@ -10,7 +10,7 @@ use crate::{
     udp::complete_supported,
 };
 
-both_families!(a_checksum_may_look_like_a_pending_one, the_clock_goes_on);
+both_hooks!(a_checksum_may_look_like_a_pending_one, the_clock_goes_on);
 
 /// The one's complement sum of big-endian words (RFC 1071).
 fn sum(parts: &[&[u8]]) -> u16 {

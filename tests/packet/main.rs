@@ -17,6 +17,22 @@ macro_rules! both_families {
     )+ };
 }
 
+/// As `both_families`, and once more with the XDP program before the forward program.
+macro_rules! both_hooks {
+    ($($name:ident),+ $(,)?) => { $(
+        mod $name {
+            #[test]
+            fn v4() { super::$name::<sluice_gateway_ebpf::family::V4>(); }
+            #[test]
+            fn v6() { super::$name::<sluice_gateway_ebpf::family::V6>(); }
+            #[test]
+            fn xdp_v4() { crate::rig::by_xdp(super::$name::<sluice_gateway_ebpf::family::V4>); }
+            #[test]
+            fn xdp_v6() { crate::rig::by_xdp(super::$name::<sluice_gateway_ebpf::family::V6>); }
+        }
+    )+ };
+}
+
 mod build;
 mod rig;
 
@@ -33,3 +49,4 @@ mod services;
 mod tcp;
 mod test_run;
 mod udp;
+mod xdp;

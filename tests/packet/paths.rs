@@ -1,5 +1,5 @@
-//! The hot path and the general path do the same: random packets of established flows through both, the second rig's flows
-//! and reservations put into states that the hot path declines.
+//! The hot path, at tc and at XDP, and the general path do the same: random packets of established flows through all three, the last
+//! rig's flows and reservations put into states that the hot path declines.
 
 use sluice_gateway_ebpf::{
     conntrack::State,
@@ -11,7 +11,7 @@ use crate::{
     rig::{Context, Net, Rig, TARGET_PORT, VIP_PORT, clock},
 };
 
-both_families!(hot_and_general_agree);
+both_families!(hot_xdp_and_general_agree);
 
 /// SplitMix64 (public domain).
 struct Random(u64);
@@ -95,9 +95,10 @@ fn frame<N: Net>(random: &mut Random, forward: bool) -> (Vec<u8>, Context) {
     (frame, context)
 }
 
-fn hot_and_general_agree<N: Net>() {
-    let (mut hot, mut general) = (Rig::<N>::new(), Rig::<N>::new());
-    for rig in [&hot, &general] {
+fn hot_xdp_and_general_agree<N: Net>() {
+    let [mut hot, mut xdp, mut general] = [(); 3].map(|()| Rig::<N>::new());
+    xdp.use_xdp();
+    for rig in [&hot, &xdp, &general] {
         rig.establish(40000);
         let question = udp_bytes::<N>(N::CLIENT, N::VIP, (40000, VIP_PORT), b"?");
         rig.forward(&ip::<N>(N::CLIENT, N::VIP, 17, &question, Ip::default()));
@@ -106,22 +107,27 @@ fn hot_and_general_agree<N: Net>() {
     let mut redirected = 0;
     for number in 0..4000 {
         prepare(&mut hot, State::Established, State::UdpStream, 0);
+        prepare(&mut xdp, State::Established, State::UdpStream, 0);
         prepare(&mut general, State::SynReceived, State::UdpReplied, 5);
         let forward = random.below(2) == 0;
         let (frame, context) = frame::<N>(&mut random, forward);
         let program = if forward { "forward" } else { "reverse" };
-        let [a, b] = [&hot, &general].map(|rig| rig.run(program, &frame, context));
+        let [a, x, b] = [&hot, &xdp, &general].map(|rig| rig.run(program, &frame, context));
         redirected += usize::from(a.verdict == crate::rig::REDIRECT);
-        assert_eq!(
-            (a.verdict, a.mark, a.frame),
-            (b.verdict, b.mark, b.frame),
-            "packet {number}, {program}, {context:?}: {frame:02x?}"
-        );
+        for (hook, other) in [("xdp", x), ("general", b)] {
+            assert_eq!(
+                (a.verdict, a.mark, &a.frame),
+                (other.verdict, other.mark, &other.frame),
+                "packet {number}, {hook}, {program}, {context:?}: {frame:02x?}"
+            );
+        }
         let bytes = |rig: &Rig<N>| {
             let replies = rig.replies().into_iter().map(|(_, reply)| reply.activity().bytes()).sum::<u64>();
             (replies, rig.stats(), rig.drops())
         };
         assert_eq!(bytes(&hot), bytes(&general), "packet {number}, {program}");
+        assert_eq!(bytes(&hot), bytes(&xdp), "packet {number}, {program}, xdp");
     }
     assert!(redirected > 1000, "{redirected}");
+    assert!(xdp.redirected_by_xdp() > 400, "{}", xdp.redirected_by_xdp());
 }

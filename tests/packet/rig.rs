@@ -1,19 +1,25 @@
 //! Programs and maps of one test, and one way to run a packet through them.
 
-use std::{fmt::Debug, marker::PhantomData};
+use std::{
+    cell::Cell,
+    fmt::Debug,
+    marker::PhantomData,
+    sync::atomic::{AtomicUsize, Ordering},
+};
 
 use aya::{
     Ebpf, EbpfLoader, Pod,
     maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie},
-    programs::SchedClassifier,
+    programs::ProgramFd,
 };
 use sluice_gateway::bpf::Objects;
 use sluice_gateway_ebpf::{
     conntrack::State,
     family::{Address as _, Family, V4, V6},
     maps::{
-        Activity, Config, Flow, FlowKey, Owner, RangeKey, Reply, ReplyKey, SWEEP_ETHERTYPE, SWEEP_MAX_KEYS,
-        Service, ServiceKey, ServiceStats, TARGET_ACTIVE, Target, Timeouts, clock_seconds, flow_check,
+        Activity, Config, Flow, FlowKey, Hop, Owner, RangeKey, Reply, ReplyKey, SWEEP_ETHERTYPE,
+        SWEEP_MAX_KEYS, Service, ServiceKey, ServiceStats, TARGET_ACTIVE, Target, Timeouts, clock_seconds,
+        flow_check,
     },
     ports,
     verdict::Drop,
@@ -21,6 +27,7 @@ use sluice_gateway_ebpf::{
 
 use crate::build::{Tcp, tcp};
 pub use crate::test_run::{Context, Outcome, test_run};
+use crate::test_run::{load_all, program, test_run_xdp};
 
 /// `TC_ACT_UNSPEC` as the program's return value: the packet is not ours.
 pub const PASS: i32 = -1;
@@ -28,6 +35,23 @@ pub const PASS: i32 = -1;
 pub const SHOT: i32 = 2;
 /// `TC_ACT_REDIRECT`
 pub const REDIRECT: i32 = 7;
+
+/// `XDP_PASS`
+const XDP_PASS: i32 = 2;
+/// `XDP_REDIRECT`
+const XDP_REDIRECT: i32 = 4;
+/// Ethernet addresses of the next hop on the cluster link, and of that link.
+pub const CLUSTER_ETHERNET: [[u8; 6]; 2] = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
+
+thread_local! {
+    static BY_XDP: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Runs a test on rigs whose forward program has the XDP program before it.
+pub fn by_xdp(test: fn()) {
+    BY_XDP.set(true);
+    test();
+}
 
 /// MTU of the external link in these tests.
 pub const EXTERNAL_MTU: u32 = 1500;
@@ -112,6 +136,9 @@ impl Net for V6 {
 /// Programs and maps.
 pub struct Rig<N: Net> {
     ebpf: Ebpf,
+    /// The XDP program stands before the forward program.
+    by_xdp: bool,
+    redirected_by_xdp: AtomicUsize,
     family: PhantomData<N>,
 }
 
@@ -130,11 +157,10 @@ impl<N: Net> Rig<N> {
             .map_max_entries(&reply_map, flows)
             .load(N::object())
             .expect("load the object");
-        for (name, program) in ebpf.programs_mut() {
-            let program: &mut SchedClassifier = program.try_into().expect("a tc program");
-            program.load().unwrap_or_else(|error| panic!("load {name}: {error}"));
-        }
-        let mut rig = Self { ebpf, family: PhantomData };
+        load_all(&mut ebpf);
+        let mut rig =
+            Self { ebpf, by_xdp: BY_XDP.get(), redirected_by_xdp: AtomicUsize::new(0), family: PhantomData };
+        rig.set_hop(|_| {});
         rig.configure(|_| {});
         rig.set_target(TARGET, |_| {});
         rig.set_service(VIP_PORT, 6, |_| {});
@@ -157,6 +183,28 @@ impl<N: Net> Rig<N> {
         let mut map: Array<_, Config> =
             self.ebpf.map_mut("config").expect("config").try_into().expect("array");
         map.set(0, config, 0).expect("write config");
+    }
+
+    /// Writes what the XDP program is told, after `change`.
+    pub fn set_hop(&mut self, change: impl FnOnce(&mut Hop<N::Addr>)) {
+        let [destination, source] = CLUSTER_ETHERNET;
+        let until = clock().wrapping_add(1000);
+        let mut hop = Hop { address: N::NEXT_HOP, until, destination, source, ..Hop::default() };
+        change(&mut hop);
+        let name = format!("hop_{}", N::SUFFIX);
+        let mut map: Array<_, Hop<N::Addr>> =
+            self.ebpf.map_mut(&name).expect("hop").try_into().expect("array");
+        map.set(0, hop, 0).expect("write the hop");
+    }
+
+    /// Puts the XDP program before the forward program from now on.
+    pub fn use_xdp(&mut self) {
+        self.by_xdp = true;
+    }
+
+    /// Packets that the XDP program has redirected.
+    pub fn redirected_by_xdp(&self) -> usize {
+        self.redirected_by_xdp.load(Ordering::Relaxed)
     }
 
     /// Writes a TCP target, after `change`; also slot + 100 as the same for UDP.
@@ -388,16 +436,41 @@ impl<N: Net> Rig<N> {
 
     /// Runs `program` on a frame.
     pub fn run(&self, program: &str, frame: &[u8], context: Context) -> Outcome {
-        let name = format!("{program}_{}", N::SUFFIX);
-        let program: &SchedClassifier = self.ebpf.program(&name).expect("a program").try_into().expect("tc");
-        test_run(program, frame, context, 1)
+        // A super-packet comes to be only behind XDP.
+        if self.by_xdp && program == "forward" && context.gso_size == 0 {
+            let outcome = self.xdp(frame, 1);
+            if outcome.verdict == XDP_REDIRECT {
+                return self.as_by_tc(outcome, frame, context);
+            }
+            assert_eq!(
+                (outcome.verdict, &outcome.frame[..]),
+                (XDP_PASS, frame),
+                "what XDP declines is unchanged"
+            );
+        }
+        test_run(self.program(program), frame, context, 1)
+    }
+
+    /// Runs the XDP program on a frame, each run on what the one before left.
+    pub fn xdp(&self, frame: &[u8], repeat: u32) -> Outcome {
+        test_run_xdp(self.program("xdp"), frame, repeat)
+    }
+
+    /// What the forward program would have said: it leaves the Ethernet header to the kernel.
+    fn as_by_tc(&self, mut outcome: Outcome, frame: &[u8], context: Context) -> Outcome {
+        self.redirected_by_xdp.fetch_add(1, Ordering::Relaxed);
+        assert_eq!(outcome.frame[..12], CLUSTER_ETHERNET.concat());
+        outcome.frame[..12].copy_from_slice(&frame[..12]);
+        Outcome { verdict: REDIRECT, mark: context.mark, ..outcome }
+    }
+
+    fn program(&self, stem: &str) -> &ProgramFd {
+        program(&self.ebpf, &format!("{stem}_{}", N::SUFFIX))
     }
 
     /// Runs `program` `repeat` times on a frame, each run on what the one before left.
     pub fn repeat(&self, program: &str, frame: &[u8], repeat: u32) -> Outcome {
-        let name = format!("{program}_{}", N::SUFFIX);
-        let program: &SchedClassifier = self.ebpf.program(&name).expect("a program").try_into().expect("tc");
-        test_run(program, frame, Context::default(), repeat)
+        test_run(self.program(program), frame, Context::default(), repeat)
     }
 }
 

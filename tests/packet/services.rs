@@ -11,7 +11,7 @@ use crate::{
     rig::{Net, PASS, REDIRECT, Rig, SHOT, TARGET, TARGET_PORT, VIP_PORT},
 };
 
-both_families!(
+both_hooks!(
     source_ranges,
     a_removed_port_stops,
     a_changed_target_takes_new_flows,

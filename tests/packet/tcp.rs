@@ -7,7 +7,7 @@ use crate::{
     rig::{Net, PASS, REDIRECT, Rig, SHOT, TARGET_PORT, VIP_PORT},
 };
 
-both_families!(handshake_and_close, no_flow_is_dropped, not_ours_passes_untouched);
+both_hooks!(handshake_and_close, no_flow_is_dropped, not_ours_passes_untouched);
 
 const SERVER_SEQUENCE: u32 = 0xffff_fffe;
 

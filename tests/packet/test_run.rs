@@ -2,7 +2,10 @@
 
 use std::os::fd::{AsFd as _, AsRawFd as _};
 
-use aya::programs::SchedClassifier;
+use aya::{
+    Ebpf,
+    programs::{Program, ProgramFd},
+};
 
 /// What became of a packet.
 #[derive(Debug)]
@@ -72,8 +75,32 @@ struct TestRun {
 const BPF_PROG_TEST_RUN: libc::c_long = 10;
 const BPF_F_TEST_SKB_CHECKSUM_COMPLETE: u32 = 1 << 2;
 
-/// Runs a program `repeat` times on a frame.
-pub fn test_run(program: &SchedClassifier, frame: &[u8], context: Context, repeat: u32) -> Outcome {
+/// Loads every program of an object.
+pub fn load_all(ebpf: &mut Ebpf) {
+    for (name, program) in ebpf.programs_mut() {
+        match program {
+            Program::SchedClassifier(program) => program.load(),
+            Program::Xdp(program) => program.load(),
+            _ => panic!("{name} is neither a tc nor an XDP program"),
+        }
+        .unwrap_or_else(|error| panic!("load {name}: {error}"));
+    }
+}
+
+/// A loaded program.
+pub fn program<'a>(ebpf: &'a Ebpf, name: &str) -> &'a ProgramFd {
+    ebpf.program(name).unwrap_or_else(|| panic!("no program {name}")).fd().expect("loaded")
+}
+
+/// Runs an XDP program `repeat` times on a frame.
+pub fn test_run_xdp(program: &ProgramFd, frame: &[u8], repeat: u32) -> Outcome {
+    let mut out = vec![0; frame.len() + 512];
+    let attr = TestRun { repeat, ..TestRun::new(program, frame, &mut out) };
+    finish(attr, out)
+}
+
+/// Runs a tc program `repeat` times on a frame.
+pub fn test_run(program: &ProgramFd, frame: &[u8], context: Context, repeat: u32) -> Outcome {
     let mut out = vec![0; frame.len() + 512];
     let ctx_in = SkBuff {
         mark: context.mark,
@@ -82,24 +109,37 @@ pub fn test_run(program: &SchedClassifier, frame: &[u8], context: Context, repea
         ..bytemuck::Zeroable::zeroed()
     };
     let mut ctx_out: SkBuff = bytemuck::Zeroable::zeroed();
-    let mut attr = TestRun {
-        prog_fd: program.fd().expect("loaded").as_fd().as_raw_fd() as u32,
-        data_size_in: frame.len() as u32,
-        data_size_out: out.len() as u32,
-        data_in: frame.as_ptr() as u64,
-        data_out: out.as_mut_ptr() as u64,
+    let attr = TestRun {
         repeat,
         ctx_size_in: size_of::<SkBuff>() as u32,
         ctx_size_out: size_of::<SkBuff>() as u32,
         ctx_in: (&raw const ctx_in) as u64,
         ctx_out: (&raw mut ctx_out) as u64,
         flags: if context.checksum_complete { BPF_F_TEST_SKB_CHECKSUM_COMPLETE } else { 0 },
-        ..TestRun::default()
+        ..TestRun::new(program, frame, &mut out)
     };
+    let outcome = finish(attr, out);
+    Outcome { mark: ctx_out.mark, ..outcome }
+}
+
+impl TestRun {
+    fn new(program: &ProgramFd, frame: &[u8], out: &mut [u8]) -> Self {
+        Self {
+            prog_fd: program.as_fd().as_raw_fd() as u32,
+            data_size_in: frame.len() as u32,
+            data_size_out: out.len() as u32,
+            data_in: frame.as_ptr() as u64,
+            data_out: out.as_mut_ptr() as u64,
+            ..Self::default()
+        }
+    }
+}
+
+fn finish(mut attr: TestRun, mut out: Vec<u8>) -> Outcome {
     // SAFETY: every pointer is valid for the size that stands next to it, for the length of the call.
     let result =
         unsafe { libc::syscall(libc::SYS_bpf, BPF_PROG_TEST_RUN, &raw mut attr, size_of::<TestRun>()) };
     assert_eq!(result, 0, "BPF_PROG_TEST_RUN: {}", std::io::Error::last_os_error());
     out.truncate(attr.data_size_out as usize);
-    Outcome { verdict: attr.retval as i32, frame: out, mark: ctx_out.mark, nanoseconds: attr.duration }
+    Outcome { verdict: attr.retval as i32, frame: out, mark: 0, nanoseconds: attr.duration }
 }

@@ -7,7 +7,7 @@ use crate::{
     rig::{Context, Net, REDIRECT, Rig, SHOT, TARGET, TARGET_PORT, VIP_PORT},
 };
 
-both_families!(
+both_hooks!(
     request_and_answer,
     a_second_exchange_makes_a_stream,
     sizes_keep_their_bytes,

@@ -8,11 +8,11 @@
 #![expect(non_upper_case_globals, reason = "the kernel knows a map by the name of its static")]
 
 use aya_ebpf::{
-    bindings::TC_ACT_SHOT,
+    bindings::{TC_ACT_SHOT, xdp_action::XDP_DROP},
     btf_maps::HashMap,
     helpers::generated::bpf_redirect,
-    macros::{btf_map, classifier},
-    programs::TcContext,
+    macros::{btf_map, classifier, xdp},
+    programs::{TcContext, XdpContext},
 };
 use sluice_gateway_ebpf::maps::{Flow, FlowKey};
 
@@ -24,19 +24,18 @@ static yardstick_v6: HashMap<FlowKey<[u8; 16]>, Flow, 262_144> = HashMap::new();
 /// The loopback device, which exists wherever this runs; a test run sends nothing.
 const IFINDEX: u32 = 1;
 
-// A bare redirect.
-#[classifier]
-pub fn redirect(_: TcContext) -> i32 {
+/// A bare redirect.
+#[inline(always)]
+fn send() -> i32 {
     // SAFETY: the helper takes plain numbers.
     unsafe { bpf_redirect(IFINDEX, 0) as i32 }
 }
 
-// One lookup with a key of a flow's size made from the packet, then a redirect.
-#[classifier]
-pub fn lookup_v4(context: TcContext) -> i32 {
-    let (data, data_end) = (context.data(), context.data_end());
+/// Whether there is an entry under a key of a flow's size made from the packet.
+#[inline(always)]
+fn found_v4(data: usize, data_end: usize) -> bool {
     if data + 42 > data_end {
-        return TC_ACT_SHOT;
+        return false;
     }
     // SAFETY: the headers lie below `data_end`, as just checked.
     let key = unsafe {
@@ -49,19 +48,14 @@ pub fn lookup_v4(context: TcContext) -> i32 {
             protocol: u32::from(*((data + 23) as *const u8)),
         }
     };
-    match yardstick.get_ptr(key) {
-        // SAFETY: the helper takes plain numbers.
-        Some(_) => unsafe { bpf_redirect(IFINDEX, 0) as i32 },
-        None => TC_ACT_SHOT,
-    }
+    yardstick.get_ptr(key).is_some()
 }
 
-// The same for IPv6.
-#[classifier]
-pub fn lookup_v6(context: TcContext) -> i32 {
-    let (data, data_end) = (context.data(), context.data_end());
+/// The same for IPv6.
+#[inline(always)]
+fn found_v6(data: usize, data_end: usize) -> bool {
     if data + 62 > data_end {
-        return TC_ACT_SHOT;
+        return false;
     }
     // SAFETY: the headers lie below `data_end`, as just checked.
     let key = unsafe {
@@ -74,11 +68,37 @@ pub fn lookup_v6(context: TcContext) -> i32 {
             protocol: u32::from(*((data + 20) as *const u8)),
         }
     };
-    match yardstick_v6.get_ptr(key) {
-        // SAFETY: the helper takes plain numbers.
-        Some(_) => unsafe { bpf_redirect(IFINDEX, 0) as i32 },
-        None => TC_ACT_SHOT,
-    }
+    yardstick_v6.get_ptr(key).is_some()
+}
+
+#[classifier]
+pub fn redirect(_: TcContext) -> i32 {
+    send()
+}
+
+#[classifier]
+pub fn lookup_v4(context: TcContext) -> i32 {
+    if found_v4(context.data(), context.data_end()) { send() } else { TC_ACT_SHOT }
+}
+
+#[classifier]
+pub fn lookup_v6(context: TcContext) -> i32 {
+    if found_v6(context.data(), context.data_end()) { send() } else { TC_ACT_SHOT }
+}
+
+#[xdp]
+pub fn xdp_redirect(_: XdpContext) -> u32 {
+    send() as u32
+}
+
+#[xdp]
+pub fn xdp_lookup_v4(context: XdpContext) -> u32 {
+    if found_v4(context.data(), context.data_end()) { send() as u32 } else { XDP_DROP }
+}
+
+#[xdp]
+pub fn xdp_lookup_v6(context: XdpContext) -> u32 {
+    if found_v6(context.data(), context.data_end()) { send() as u32 } else { XDP_DROP }
 }
 
 sluice_gateway_ebpf::program_object!();

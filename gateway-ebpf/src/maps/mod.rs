@@ -16,9 +16,12 @@
 //! | `drops`           | PERCPU_ARRAY  | [`crate::verdict::Drop`] | u64 packets |
 //! | `config`          | ARRAY         | 0                | [`Config`]       |
 //! | `icmp_budget`     | PERCPU_ARRAY  | 0                | [`IcmpBudget`]   |
+//! | `hop_v4/6`        | ARRAY         | 0                | [`Hop`]          |
+//! | `xdp_next`        | PROG_ARRAY    | 0                | the XDP program of the other family |
 
 mod activity;
 mod flow;
+mod hop;
 mod reply;
 mod service;
 mod settings;
@@ -29,6 +32,7 @@ use bytemuck::{Pod, Zeroable};
 pub use self::{
     activity::{Activity, clock_seconds},
     flow::{Flow, FlowHead, FlowKey, Fragment, FragmentKey, flow_check},
+    hop::Hop,
     reply::{OWNER_LOCKED, Owner, Reply, ReplyKey, ReplyV4, ReplyV6},
     service::{
         RangeKey, SERVICE_HAS_RANGES, Service, ServiceKey, ServiceStats, TARGET_ACTIVE, TARGET_DRAINING,
@@ -44,9 +48,9 @@ pub use crate::conntrack::Timeouts;
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Names of the maps that both families share.
-pub const SHARED_MAPS: [&str; 4] = ["service_stats", "drops", "config", "icmp_budget"];
+pub const SHARED_MAPS: [&str; 5] = ["service_stats", "drops", "config", "icmp_budget", "xdp_next"];
 /// Names, without the `_v4`/`_v6` suffix, of the maps that each family in use has of its own.
-pub const FAMILY_MAPS: [&str; 6] = ["services", "targets", "flows", "replies", "fragments", "ranges"];
+pub const FAMILY_MAPS: [&str; 7] = ["services", "targets", "flows", "replies", "fragments", "ranges", "hop"];
 
 /// Slots of `targets_v4/6`. Slot 0 is never used: a zero target id means unset.
 pub const MAX_TARGETS: u32 = 16_384;
@@ -82,6 +86,7 @@ layout! {
     FragmentKey = 16, 40;
     Fragment = 12, 24;
     RangeKey = 8, 20;
+    Hop = 28, 40;
 }
 
 #[cfg(target_endian = "big")]

@@ -1,12 +1,16 @@
 //! The programs' entry points: one match each from what was decided to what the kernel does.
 
-use aya_ebpf::bindings::{__sk_buff, TC_ACT_SHOT};
+use aya_ebpf::{
+    bindings::{__sk_buff, TC_ACT_SHOT, xdp_action::XDP_PASS, xdp_md},
+    programs::XdpContext,
+};
 
 use super::{
     DROP_BASE, PASS, general, hot, log,
     skb::Skb,
     slow_path, sweep,
     tables::{Tables, count_drop},
+    xdp::Xdp,
 };
 
 /// tc ingress of the external link: from clients to targets.
@@ -22,6 +26,22 @@ pub fn forward<T: Tables>(context: *mut __sk_buff) -> i32 {
     };
     log::verdict(context, "forward", verdict);
     action::<T>(verdict)
+}
+
+/// XDP of the external link: established flows from clients to targets. What it declines is unchanged, and the tc program's.
+#[inline(always)]
+pub fn xdp<T: Tables>(context: *mut xdp_md) -> u32 {
+    let frame = Xdp(context);
+    if !frame.is_for::<T::Family>() {
+        // A device has one XDP program; that of the other family stands behind it. Without one the call does nothing.
+        // SAFETY: nothing is borrowed here, and nothing has to be dropped.
+        unsafe { T::xdp_next().tail_call(&XdpContext::new(context), 0) };
+        return XDP_PASS;
+    }
+    match hot::to_target::<T, _>(frame) {
+        PASS => XDP_PASS,
+        action => action as u32,
+    }
 }
 
 /// tc ingress of the cluster link: from targets to clients.

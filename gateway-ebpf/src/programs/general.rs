@@ -5,7 +5,9 @@ use aya_ebpf::bindings::__sk_buff;
 use super::{
     CONTINUE, PASS, dropped,
     flow::{client_next_hop, next_hop},
-    fold, forward, icmp_error, icmp_reply, mss, now, reverse, rewrite,
+    fold, forward, icmp_error, icmp_reply,
+    ingress::Ingress as _,
+    mss, now, reverse, rewrite,
     rewrite::{Rest, To},
     scratch::PACKET_SCRATCH,
     skb::Skb,

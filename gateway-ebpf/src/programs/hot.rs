@@ -5,7 +5,8 @@ use aya_ebpf::bindings::__sk_buff;
 
 use super::{
     PASS, dropped,
-    flow::{client_next_hop, next_hop},
+    flow::client_next_hop,
+    ingress::Ingress,
     now,
     plain::plain,
     rewrite,
@@ -31,9 +32,14 @@ fn serves<A>(target: &Target<A>, ip_protocol: u8) -> bool {
 /// From a client to its target.
 #[inline(never)]
 pub fn forward<T: Tables>(context: *mut __sk_buff) -> i32 {
-    let skb = Skb(context);
+    to_target::<T, _>(Skb(context))
+}
+
+/// From a client to its target, by whatever hook the packet came.
+#[inline(always)]
+pub fn to_target<T: Tables, I: Ingress>(frame: I) -> i32 {
     let Some(config) = config::<T>() else { return PASS };
-    let Some(packet) = plain::<T::Family>(&skb) else { return PASS };
+    let Some(packet) = plain::<T::Family, _>(&frame) else { return PASS };
     if packet.largest > config.cluster_mtu {
         return PASS;
     }
@@ -59,12 +65,13 @@ pub fn forward<T: Tables>(context: *mut __sk_buff) -> i32 {
     if head.check() != flow_check(&key) || !serves(target, packet.protocol) || activity.idle(now) >= timeout {
         return PASS;
     }
+    let Some(way) = frame.way::<T>(&packet, config, target, now) else { return PASS };
     // SAFETY: as above.
     unsafe { (&raw mut (*flow).activity).write_volatile(activity.after(now, packet.length).0) };
     if let Some(stats) = T::stats().get_ptr_mut(target.service) {
         // SAFETY: a per-CPU value; programs on one CPU do not interrupt one another.
         unsafe {
-            (*stats).forward_packets += u64::from(packet.segments(&skb));
+            (*stats).forward_packets += u64::from(packet.segments(&frame));
             (*stats).forward_bytes += u64::from(packet.length);
         }
     }
@@ -74,9 +81,8 @@ pub fn forward<T: Tables>(context: *mut __sk_buff) -> i32 {
         source_port: head.snat_port(),
         destination_port: target.port,
     };
-    let next_hop = next_hop(target);
-    match rewrite::direct(&skb, &packet, &to) {
-        Ok(()) => skb.redirect::<T::Family>(config.cluster_ifindex, &next_hop),
+    match frame.rewrite(&packet, &to) {
+        Ok(()) => frame.send(&packet, way),
         Err(reason) => dropped(reason),
     }
 }
@@ -86,7 +92,7 @@ pub fn forward<T: Tables>(context: *mut __sk_buff) -> i32 {
 pub fn reverse<T: Tables>(context: *mut __sk_buff) -> i32 {
     let skb = Skb(context);
     let Some(config) = config::<T>() else { return PASS };
-    let Some(packet) = plain::<T::Family>(&skb) else { return PASS };
+    let Some(packet) = plain::<T::Family, _>(&skb) else { return PASS };
     if packet.largest > config.external_mtu {
         return PASS;
     }

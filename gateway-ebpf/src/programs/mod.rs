@@ -1,7 +1,7 @@
-//! The tc programs: thin carriers of the core between the kernel's packet and the maps.
+//! The tc and XDP programs: thin carriers of the core between the kernel's packet and the maps.
 //!
 //! `hot` handles the packets of established flows and nothing else; whatever it declines goes through `general`, which
-//! handles every packet and would be right alone.
+//! handles every packet and would be right alone. At XDP there is only `hot`: what it declines goes on to the tc program.
 
 #![expect(
     clippy::needless_borrows_for_generic_args,
@@ -16,6 +16,7 @@ mod general;
 mod hot;
 mod icmp_error;
 mod icmp_reply;
+mod ingress;
 mod log;
 mod mss;
 mod plain;
@@ -27,6 +28,7 @@ pub mod skb;
 mod slow_path;
 mod sweep;
 pub mod tables;
+mod xdp;
 
 use aya_ebpf::helpers::generated::bpf_loop;
 

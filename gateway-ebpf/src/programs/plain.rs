@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use super::skb::Skb;
+use super::ingress::Ingress;
 use crate::{
     family::{Address, Family},
     packet::{ETHERNET, ipv4, ipv6, protocol, transport, transport::flags},
@@ -33,16 +33,29 @@ impl<F: Family> Plain<F> {
         self.network + if F::IS_V4 { ipv4::SOURCE } else { ipv6::SOURCE } as usize
     }
 
+    /// Address of the Ethernet header.
+    #[inline(always)]
+    pub const fn ethernet(&self) -> usize {
+        self.network - ETHERNET as usize
+    }
+
     /// Segments that the packet stands for.
     #[inline(always)]
-    pub fn segments(&self, skb: &Skb) -> u32 {
-        if self.segmented { skb.segments() } else { 1 }
+    pub fn segments(&self, frame: &impl Ingress) -> u32 {
+        if self.segmented { frame.segments() } else { 1 }
+    }
+
+    /// The transport checksum as it lies in memory.
+    #[inline(always)]
+    pub fn transport_checksum(&self) -> u16 {
+        // SAFETY: a `Plain` is made only after its headers were found below `data_end`.
+        unsafe { load(self.checksum) }
     }
 
     /// The source address. Read anew each time, since kept values end up on the stack, which costs as much.
     #[inline(always)]
     pub fn source(&self) -> F::Addr {
-        // SAFETY: a `Plain` is made only after its headers were found below `data_end`.
+        // SAFETY: as above.
         unsafe { load_address(self.addresses()) }
     }
 
@@ -59,9 +72,19 @@ impl<F: Family> Plain<F> {
 /// # Safety
 /// The bytes lie below `data_end`. The target has no alignment requirement for packet loads.
 #[inline(always)]
-unsafe fn load<V: Copy>(address: usize) -> V {
+pub(super) unsafe fn load<V: Copy>(address: usize) -> V {
     // SAFETY: as the caller promises.
     unsafe { *(address as *const V) }
+}
+
+/// Stores a value into the packet.
+///
+/// # Safety
+/// As [`load`].
+#[inline(always)]
+pub(super) unsafe fn store<V>(address: usize, value: V) {
+    // SAFETY: as the caller promises.
+    unsafe { *(address as *mut V) = value }
 }
 
 /// Loads an address of the packet, in words as long as can be rather than bytes.
@@ -83,8 +106,8 @@ unsafe fn load_address<A: Address>(address: usize) -> A {
 /// Reads a packet without options, extension headers or fragments, with a TTL to spare, of a TCP segment without SYN, FIN
 /// and RST, or of a UDP datagram with a checksum.
 #[inline(always)]
-pub(super) fn plain<F: Family>(skb: &Skb) -> Option<Plain<F>> {
-    let (data, data_end) = (skb.data(), skb.data_end());
+pub(super) fn plain<F: Family, I: Ingress>(frame: &I) -> Option<Plain<F>> {
+    let (data, data_end) = (frame.data(), frame.data_end());
     let network = data + ETHERNET as usize;
     let at = network + F::HEADER as usize;
     if at + 8 > data_end {
@@ -135,10 +158,10 @@ pub(super) fn plain<F: Family>(skb: &Skb) -> Option<Plain<F>> {
         }
         _ => return None,
     };
-    if length < F::HEADER + header || length + ETHERNET > skb.frame_length() {
+    if length < F::HEADER + header || length + ETHERNET > frame.frame_length() {
         return None;
     }
-    let gso_size = skb.gso_size();
+    let gso_size = frame.gso_size();
     let largest = if gso_size == 0 { length } else { F::HEADER + header + gso_size };
     Some(Plain {
         family: PhantomData,

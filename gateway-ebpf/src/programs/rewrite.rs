@@ -6,7 +6,10 @@
 //! accounts for. IPv6: addresses and transport checksum cancel, but the helper has taken the addresses off, so that they are
 //! given back here together with the hop limit, which nothing covers. A UDP checksum of zero cancels nothing.
 
-use super::{plain::Plain, skb::Skb};
+use super::{
+    plain::{Plain, store},
+    skb::Skb,
+};
 use crate::{
     checksum::Delta,
     family::{Address, Family},
@@ -25,16 +28,6 @@ pub struct To<A> {
     pub source_port: u16,
     /// Destination port, host byte order.
     pub destination_port: u16,
-}
-
-/// Stores a value into the packet.
-///
-/// # Safety
-/// The bytes lie below `data_end`. The target has no alignment requirement for packet stores.
-#[inline(always)]
-unsafe fn store<V>(address: usize, value: V) {
-    // SAFETY: as the caller promises.
-    unsafe { *(address as *mut V) = value }
 }
 
 /// Stores an address into the packet, in words as long as can be rather than bytes.
@@ -57,32 +50,49 @@ unsafe fn store_address<A: Address>(at: usize, value: &A) {
 /// Rewrites a plain packet through direct access.
 #[inline(always)]
 pub(super) fn direct<F: Family>(skb: &Skb, packet: &Plain<F>, to: &To<F::Addr>) -> Result<(), Drop> {
-    let old = Delta::ZERO.without(&packet.source()).without(&packet.destination());
-    let addresses = old.with(&to.source).with(&to.destination);
+    if !packet.segmented && !may_be_pending(packet) {
+        let addresses = complete(packet, to);
+        skb.update_complete_checksum(if F::IS_V4 { addresses.negate() } else { HOP_LIMIT_LESS });
+        return Ok(());
+    }
+    let (addresses, ports) = changes(packet, to);
+    write_headers(packet, to, addresses);
+    let at = ETHERNET + F::HEADER;
+    skb.update_transport_checksum(packet.protocol, at, addresses, true)?;
+    skb.update_transport_checksum(packet.protocol, at, ports, false)?;
+    if !F::IS_V4 {
+        skb.update_complete_checksum(addresses.and(HOP_LIMIT_LESS));
+    }
+    Ok(())
+}
+
+/// Rewrites a plain packet whose transport checksum is there, and says what its addresses change.
+#[inline(always)]
+pub(super) fn complete<F: Family>(packet: &Plain<F>, to: &To<F::Addr>) -> Delta {
+    let (addresses, ports) = changes(packet, to);
+    let changed = match addresses.and(ports).apply(packet.transport_checksum()) {
+        // A UDP checksum of zero would mean that there is none (RFC 768).
+        0 if packet.protocol == protocol::UDP => 0xffff,
+        changed => changed,
+    };
+    write_headers(packet, to, addresses);
+    // SAFETY: `Plain` was made only after its headers were found below `data_end`.
+    unsafe { store(packet.checksum, changed) };
+    addresses
+}
+
+/// The differences that new addresses and new ports make.
+#[inline(always)]
+fn changes<F: Family>(packet: &Plain<F>, to: &To<F::Addr>) -> (Delta, Delta) {
+    let addresses = Delta::ZERO
+        .without(&packet.source())
+        .without(&packet.destination())
+        .with(&to.source)
+        .with(&to.destination);
     let ports = Delta::ZERO
         .port(packet.source_port, to.source_port)
         .port(packet.destination_port, to.destination_port);
-    // SAFETY: `Plain` was made only after its headers were found below `data_end`.
-    let checksum = unsafe { *(packet.checksum as *const u16) };
-    write_headers(packet, to, addresses);
-    if packet.segmented || may_be_pending(packet, old, checksum) {
-        let at = ETHERNET + F::HEADER;
-        skb.update_transport_checksum(packet.protocol, at, addresses, true)?;
-        skb.update_transport_checksum(packet.protocol, at, ports, false)?;
-        if !F::IS_V4 {
-            skb.update_complete_checksum(addresses.and(HOP_LIMIT_LESS));
-        }
-    } else {
-        let changed = match addresses.and(ports).apply(checksum) {
-            // A UDP checksum of zero would mean that there is none (RFC 768).
-            0 if packet.protocol == protocol::UDP => 0xffff,
-            changed => changed,
-        };
-        // SAFETY: as above.
-        unsafe { store(packet.checksum, changed) };
-        skb.update_complete_checksum(if F::IS_V4 { addresses.negate() } else { HOP_LIMIT_LESS });
-    }
-    Ok(())
+    (addresses, ports)
 }
 
 /// What one hop less makes of the IPv4 word of TTL and protocol.
@@ -112,12 +122,15 @@ fn write_headers<F: Family>(packet: &Plain<F>, to: &To<F::Addr>, addresses: Delt
 }
 
 /// Whether a transport checksum may be one that a device is still to complete (CHECKSUM_PARTIAL). No field of the context tells, but
-/// such a checksum is the sum of the pseudo-header. One in 65 536 of all others looks the same. `old`: the difference that takes
-/// the addresses away.
+/// such a checksum is the sum of the pseudo-header. One in 65 536 of all others looks the same.
 #[inline(always)]
-fn may_be_pending<F: Family>(packet: &Plain<F>, old: Delta, checksum: u16) -> bool {
+pub(super) fn may_be_pending<F: Family>(packet: &Plain<F>) -> bool {
     let length = (packet.length - F::HEADER) as u16;
-    let rest = old.word(length.to_be(), checksum).word(u16::from(packet.protocol).to_be(), 0);
+    let rest = Delta::ZERO
+        .without(&packet.source())
+        .without(&packet.destination())
+        .word(length.to_be(), packet.transport_checksum())
+        .word(u16::from(packet.protocol).to_be(), 0);
     matches!(rest.sum16(), 0 | 0xffff)
 }
 

@@ -13,9 +13,17 @@ use aya_ebpf::{
     },
 };
 
+use super::{
+    flow::next_hop,
+    ingress::Ingress,
+    plain::Plain,
+    rewrite::{self, To},
+    tables::{Addr, Tables},
+};
 use crate::{
     checksum::Delta,
     family::{Address, Family},
+    maps::{Config, Target},
     packet::{Bytes, protocol, transport},
     verdict::Drop,
 };
@@ -44,22 +52,10 @@ macro_rules! field {
 
 impl Skb {
     field! {
-        /// Length of the frame in bytes.
-        frame_length: len,
         /// The mark.
         mark: mark,
         /// Index of the device that the program is attached to.
         ifindex: ifindex,
-        /// Payload bytes per segment of a super-packet, else 0.
-        gso_size: gso_size,
-    }
-
-    /// Segments that this packet stands for.
-    #[inline(always)]
-    pub fn segments(&self) -> u32 {
-        // SAFETY: as above.
-        let segments = unsafe { (*self.0).gso_segs };
-        if segments == 0 { 1 } else { segments }
     }
 
     /// Whether this is a frame of family `F`, addressed to this host, of no VLAN.
@@ -78,20 +74,6 @@ impl Skb {
     fn pop_priority_tag(&self) -> bool {
         // SAFETY: as above.
         unsafe { (*self.0).vlan_tci & VLAN_ID == 0 && bpf_skb_vlan_pop(self.0) == 0 }
-    }
-
-    /// Address of the first byte that can be read directly.
-    #[inline(always)]
-    pub fn data(&self) -> usize {
-        // SAFETY: as above.
-        unsafe { (*self.0).data as usize }
-    }
-
-    /// Address behind the last byte that can be read directly.
-    #[inline(always)]
-    pub fn data_end(&self) -> usize {
-        // SAFETY: as above.
-        unsafe { (*self.0).data_end as usize }
     }
 
     /// Makes the first `length` bytes directly readable. Every pointer into the packet is void afterwards.
@@ -194,6 +176,63 @@ impl Skb {
         };
         // SAFETY: `params` is a whole bpf_redir_neigh on the stack.
         unsafe { bpf_redirect_neigh(ifindex, &raw mut params, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
+    }
+}
+
+impl Ingress for Skb {
+    /// The device's index, and the neighbour.
+    type Way<A> = (u32, A);
+
+    #[inline(always)]
+    fn data(&self) -> usize {
+        // SAFETY: the context is valid for the whole run of the program; the verifier checks the access.
+        unsafe { (*self.0).data as usize }
+    }
+
+    #[inline(always)]
+    fn data_end(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { (*self.0).data_end as usize }
+    }
+
+    #[inline(always)]
+    fn frame_length(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).len }
+    }
+
+    #[inline(always)]
+    fn gso_size(&self) -> u32 {
+        // SAFETY: as above.
+        unsafe { (*self.0).gso_size }
+    }
+
+    #[inline(always)]
+    fn segments(&self) -> u32 {
+        // SAFETY: as above.
+        let segments = unsafe { (*self.0).gso_segs };
+        if segments == 0 { 1 } else { segments }
+    }
+
+    #[inline(always)]
+    fn way<T: Tables>(
+        &self,
+        _packet: &Plain<T::Family>,
+        config: &Config,
+        target: &Target<Addr<T>>,
+        _now: u32,
+    ) -> Option<(u32, Addr<T>)> {
+        Some((config.cluster_ifindex, next_hop(target)))
+    }
+
+    #[inline(always)]
+    fn rewrite<F: Family>(&self, packet: &Plain<F>, to: &To<F::Addr>) -> Result<(), Drop> {
+        rewrite::direct(self, packet, to)
+    }
+
+    #[inline(always)]
+    fn send<F: Family>(&self, _packet: &Plain<F>, (ifindex, next_hop): (u32, F::Addr)) -> i32 {
+        self.redirect::<F>(ifindex, &next_hop)
     }
 }
 

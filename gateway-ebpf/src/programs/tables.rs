@@ -5,14 +5,14 @@ use core::{
     mem::offset_of,
 };
 
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray};
+use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 
 use crate::{
     family::{Family, V4, V6},
     maps::{
-        Config, DEFAULT_MAX_FLOWS, Flow, FlowHead, FlowKey, Fragment, FragmentKey, IcmpBudget, MAX_FRAGMENTS,
-        MAX_RANGES, MAX_SERVICES, MAX_TARGETS, OWNER_LOCKED, Owner, RangeKey, ReplyKey, ReplyV4, ReplyV6,
-        Service, ServiceKey, ServiceStats, Target,
+        Config, DEFAULT_MAX_FLOWS, Flow, FlowHead, FlowKey, Fragment, FragmentKey, Hop, IcmpBudget,
+        MAX_FRAGMENTS, MAX_RANGES, MAX_SERVICES, MAX_TARGETS, OWNER_LOCKED, Owner, RangeKey, ReplyKey,
+        ReplyV4, ReplyV6, Service, ServiceKey, ServiceStats, Target,
     },
     packet::Network,
     verdict::Drop,
@@ -40,6 +40,10 @@ pub type Ranges<A> =
     LpmTrie<RangeKey<A>, u32, { MAX_RANGES as usize }, { aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize }>;
 /// `scratch_*`: see [`Scratch`].
 pub type ScratchMap<A> = PerCpuArray<Scratch<A>, SCRATCH_SLOTS>;
+/// `hop_*`
+pub type Hops<A> = Array<Hop<A>, 1>;
+/// `xdp_next`
+pub type XdpNext = ProgramArray<1>;
 /// `service_stats`
 pub type Stats = PerCpuArray<ServiceStats, { MAX_SERVICES as usize }>;
 /// `drops`
@@ -60,6 +64,8 @@ pub trait Tables: Copy + 'static {
     fn config() -> &'static Array<Config, 1>;
     fn icmp_budget() -> &'static PerCpuArray<IcmpBudget, 1>;
     fn scratch() -> &'static ScratchMap<Addr<Self>>;
+    fn hop() -> &'static Hops<Addr<Self>>;
+    fn xdp_next() -> &'static XdpNext;
 }
 
 /// Counts a packet that goes no further, by the index of its reason.
@@ -188,7 +194,7 @@ impl Guarded for V6 {
 /// Declares the maps of one family and the programs that use them.
 #[macro_export]
 macro_rules! tables {
-    ($name:ident: $family:ty, $services:ident, $targets:ident, $flows:ident, $replies:ident, $fragments:ident, $ranges:ident, $scratch:ident) => {
+    ($name:ident: $family:ty, $services:ident, $targets:ident, $flows:ident, $replies:ident, $fragments:ident, $ranges:ident, $scratch:ident, $hop:ident) => {
         /// The maps. Their names are a public interface: users see them in bpftool.
         #[expect(non_upper_case_globals, reason = "the kernel knows a map by the name of its static")]
         mod maps {
@@ -217,6 +223,10 @@ macro_rules! tables {
             pub static $ranges: Ranges<A> = Ranges::new();
             #[btf_map]
             pub static $scratch: ScratchMap<A> = ScratchMap::new();
+            #[btf_map]
+            pub static $hop: Hops<A> = Hops::new();
+            #[btf_map]
+            pub static xdp_next: XdpNext = XdpNext::new();
             #[btf_map]
             pub static service_stats: Stats = Stats::new();
             #[btf_map]
@@ -262,6 +272,14 @@ macro_rules! tables {
             #[inline(always)]
             fn scratch() -> &'static $crate::programs::tables::ScratchMap<<$family as $crate::family::Family>::Addr> {
                 &maps::$scratch
+            }
+            #[inline(always)]
+            fn hop() -> &'static $crate::programs::tables::Hops<<$family as $crate::family::Family>::Addr> {
+                &maps::$hop
+            }
+            #[inline(always)]
+            fn xdp_next() -> &'static $crate::programs::tables::XdpNext {
+                &maps::xdp_next
             }
             #[inline(always)]
             fn stats() -> &'static $crate::programs::tables::Stats {

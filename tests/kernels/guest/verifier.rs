@@ -5,7 +5,7 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result, anyhow};
 use aya::EbpfLoader;
-use aya::programs::SchedClassifier;
+use aya::programs::Program;
 use sluice_gateway::bpf::Objects;
 
 use crate::report::Report;
@@ -35,8 +35,12 @@ pub fn run() -> ExitCode {
 }
 
 fn verify(name: &str, program: &mut aya::programs::Program) -> Result<()> {
-    let program: &mut SchedClassifier = program.try_into().context("it is not a tc program")?;
-    program.load().context("the verifier refused it")?;
+    match program {
+        Program::SchedClassifier(program) => program.load(),
+        Program::Xdp(program) => program.load(),
+        _ => return Err(anyhow!("it is neither a tc nor an XDP program")),
+    }
+    .context("the verifier refused it")?;
     let instructions = program
         .info()
         .context("asking for its description")?

@@ -1,0 +1,125 @@
+//! The kernel's packet as an XDP program sees it: a received frame, before there is anything else.
+
+use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_redirect};
+
+use super::{
+    flow::next_hop,
+    ingress::Ingress,
+    plain::{Plain, load, store},
+    rewrite::{self, To},
+    tables::{Addr, Tables},
+};
+use crate::{
+    family::Family,
+    maps::{Config, Hop, Target},
+    packet::ETHERNET,
+    verdict::Drop,
+};
+
+/// Offset of the EtherType in a frame.
+const ETHERTYPE: usize = 12;
+
+/// A frame.
+#[derive(Clone, Copy)]
+pub struct Xdp(pub *mut xdp_md);
+
+impl Xdp {
+    /// Whether the frame is of family `F` and of no VLAN.
+    #[inline(always)]
+    pub fn is_for<F: Family>(&self) -> bool {
+        let data = self.data();
+        // SAFETY: the whole Ethernet header lies below `data_end`, as checked first.
+        data + ETHERNET as usize <= self.data_end()
+            && unsafe { load::<u16>(data + ETHERTYPE) } == F::ETHERTYPE.to_be()
+    }
+}
+
+/// The cluster link, and what a frame to the neighbour there begins with.
+#[derive(Clone, Copy)]
+pub struct Way {
+    ifindex: u32,
+    /// Destination and source, as they lie in memory.
+    ethernet: [u32; 3],
+}
+
+impl Ingress for Xdp {
+    type Way<A> = Way;
+
+    #[inline(always)]
+    fn data(&self) -> usize {
+        // SAFETY: the context is valid for the whole run of the program.
+        unsafe { (*self.0).data as usize }
+    }
+
+    #[inline(always)]
+    fn data_end(&self) -> usize {
+        // SAFETY: as above.
+        unsafe { (*self.0).data_end as usize }
+    }
+
+    /// Of a frame in several buffers the first alone, so that the packet does not fit into it and is left to tc: many devices
+    /// cannot send such a frame.
+    #[inline(always)]
+    fn frame_length(&self) -> u32 {
+        (self.data_end() - self.data()) as u32
+    }
+
+    #[inline(always)]
+    fn gso_size(&self) -> u32 {
+        0
+    }
+
+    #[inline(always)]
+    fn segments(&self) -> u32 {
+        1
+    }
+
+    /// A checksum that a device is still to fill in is the tc program's: a frame that is sent from here has nobody who would.
+    #[inline(always)]
+    fn way<T: Tables>(
+        &self,
+        packet: &Plain<T::Family>,
+        config: &Config,
+        target: &Target<Addr<T>>,
+        now: u32,
+    ) -> Option<Way> {
+        let hop = T::hop().get_ptr(0)?;
+        // SAFETY: a map value; user space takes a hop out of force before it changes anything but its time.
+        let (until, address) = unsafe { (core::ptr::read_volatile(&raw const (*hop).until), (*hop).address) };
+        if until.wrapping_sub(now) as i32 <= 0
+            || address != next_hop(target)
+            || !is_to(packet.ethernet(), hop)
+            || rewrite::may_be_pending(packet)
+        {
+            return None;
+        }
+        // SAFETY: both Ethernet addresses are twelve bytes of the map value, the first at a multiple of four.
+        let ethernet = unsafe { *(&raw const (*hop).destination).cast::<[u32; 3]>() };
+        Some(Way { ifindex: config.cluster_ifindex, ethernet })
+    }
+
+    #[inline(always)]
+    fn rewrite<F: Family>(&self, packet: &Plain<F>, to: &To<F::Addr>) -> Result<(), Drop> {
+        rewrite::complete(packet, to);
+        Ok(())
+    }
+
+    #[inline(always)]
+    fn send<F: Family>(&self, packet: &Plain<F>, way: Way) -> i32 {
+        // SAFETY: the Ethernet header lies before the IP header; the helper takes plain numbers.
+        unsafe {
+            store(packet.ethernet(), way.ethernet);
+            bpf_redirect(way.ifindex, 0) as i32
+        }
+    }
+}
+
+/// Whether the frame at `ethernet` is addressed to the external link itself: the kernel tells that only behind XDP.
+#[inline(always)]
+fn is_to<A>(ethernet: usize, hop: *const Hop<A>) -> bool {
+    // SAFETY: the Ethernet header was found below `data_end`; `external` is six bytes of a map value at a multiple of four.
+    unsafe {
+        let own = (&raw const (*hop).external).cast::<u32>();
+        load::<u32>(ethernet) == *own && load::<u16>(ethernet + 4) == *own.add(1).cast::<u16>()
+    }
+}
