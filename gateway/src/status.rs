@@ -6,6 +6,8 @@ use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 
+use crate::config;
+
 /// The whole picture at one moment.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Status {
@@ -25,6 +27,9 @@ pub struct Status {
     pub interfaces: Vec<Interface>,
     /// The programs and whether the kernel has them on their devices.
     pub programs: Vec<Program>,
+    /// By which hook packets from clients are taken; absent while nothing is served, and when no daemon runs.
+    #[serde(default)]
+    pub attach: Option<Attach>,
     /// VIPs of the configuration in force.
     pub vips: Vec<Vip>,
     /// Service ports, in the order of the file.
@@ -139,10 +144,48 @@ pub struct Program {
     pub interface: String,
     /// The hook, for example `ingress`.
     pub hook: String,
-    /// How it is attached: `tcx` or `clsact`.
+    /// How it is attached: `tcx`, `clsact` or `xdp`.
     pub mode: String,
     /// Whether the device says so now.
     pub attached: bool,
+}
+
+/// By which hook packets from clients are taken, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Attach {
+    /// What the gateway file asks for.
+    pub wanted: config::Attach,
+    /// What is.
+    pub mode: AttachMode,
+    /// Why, in one sentence.
+    pub reason: String,
+}
+
+impl Attach {
+    /// Whether the file asks for XDP and there is none.
+    pub fn falls_short(&self) -> bool {
+        self.wanted == config::Attach::Xdp && self.mode == AttachMode::Tc
+    }
+}
+
+/// A hook on the external interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum AttachMode {
+    /// tc alone.
+    Tc,
+    /// XDP for established flows, tc for everything else.
+    Xdp,
+}
+
+impl AttachMode {
+    /// As `status` and metrics write it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Tc => "tc",
+            Self::Xdp => "xdp",
+        }
+    }
 }
 
 /// A VIP and whether the external interface has it.
@@ -306,6 +349,11 @@ pub(crate) fn sample() -> Status {
             mode: "tcx".into(),
             attached: true,
         }],
+        attach: Some(Attach {
+            wanted: config::Attach::Auto,
+            mode: AttachMode::Tc,
+            reason: "net1 is a macvlan".into(),
+        }),
         vips: vec![Vip { address: "172.18.0.18/16".parse().unwrap(), gateway: None, present: true }],
         services: vec![ServicePort {
             service: "default/test".into(),

@@ -21,3 +21,4 @@ mod ranges;
 mod reconcile;
 mod restart;
 mod tables;
+mod xdp;

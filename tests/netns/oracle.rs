@@ -60,6 +60,25 @@ fn nor_on_a_veth() {
     same_as(Iptables::mended(), topology, Extent::Answers, &[QUOTES_ARE_SHORTER, OPEN_CHECKSUMS_ARE_QUOTED]);
 }
 
+/// XDP takes what the sender gave a checksum; what was left to a device goes by tc, and is the other tests' matter.
+#[test]
+fn nor_by_xdp() {
+    let topology = script::topology().external(External::Veth).takes_xdp().full_checksums();
+    same_as(
+        Iptables::mended(),
+        topology,
+        Extent::Everything,
+        &[
+            MSS_AT_THE_BACKEND,
+            later_before_first("*/*/fragments/a later one before the first"),
+            later_before_first("*/*/fragments/backwards"),
+            QUOTES_ARE_SHORTER,
+            FRAGMENTS_ARE_QUOTED,
+            UNKNOWN_IS_DROPPED,
+        ],
+    );
+}
+
 #[test]
 fn sluice_cannot_be_told_from_netfilter() {
     same_as(

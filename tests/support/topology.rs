@@ -43,6 +43,8 @@ pub struct Builder {
     cluster_mtu: u16,
     forwards: Vec<Forward>,
     unproxied: bool,
+    takes_xdp: bool,
+    full_checksums: bool,
     publish: Option<String>,
 }
 
@@ -80,6 +82,18 @@ impl Builder {
     /// The first backend has the ClusterIPs itself: no address translation, and so no connection table, but the gateway's.
     pub const fn unproxied(mut self) -> Self {
         self.unproxied = true;
+        self
+    }
+
+    /// The node's end of the pod's `eth0` takes frames that XDP redirects into it: a veth does with GRO, which it has not as made.
+    pub const fn takes_xdp(mut self) -> Self {
+        self.takes_xdp = true;
+        self
+    }
+
+    /// The clients fill in transport checksums themselves, as they arrive from a wire, and leave none to a device.
+    pub const fn full_checksums(mut self) -> Self {
+        self.full_checksums = true;
         self
     }
 
@@ -176,6 +190,8 @@ impl Topology {
             cluster_mtu: 1400,
             forwards: Vec::new(),
             unproxied: false,
+            takes_xdp: false,
+            full_checksums: false,
             publish: None,
         }
     }
@@ -207,6 +223,11 @@ impl Topology {
         self.pod.sysctl(NOT_FORWARDING)?;
         self.lay_pod_links()?;
         self.give_pod_addresses()
+    }
+
+    /// Whether the pod's `eth0` takes frames that XDP redirects into it from now on.
+    pub fn set_takes_xdp(&self, takes: bool) -> Result<()> {
+        self.node.output("ethtool", &["-K", "pod0", "gro", if takes { "on" } else { "off" }]).map(drop)
     }
 
     /// Leaves published namespaces in place when this value goes.
@@ -241,6 +262,10 @@ impl Topology {
         ))?;
         self.client.ip("link set eth0 up")?;
         self.far.ip("link set eth0 up")?;
+        if self.builder.full_checksums {
+            self.client.set_checksum_offload("eth0", false)?;
+            self.far.set_checksum_offload("eth0", false)?;
+        }
         let mtu = self.builder.cluster_mtu;
         let mut links = String::from("link set ext0 up\n");
         for (index, backend) in self.backends.iter().enumerate() {
@@ -276,6 +301,9 @@ impl Topology {
             "{net1}link add pod0 mtu {cluster} type veth peer name eth0 address {ETH0_MAC} mtu {cluster} netns {pod}\n\
              link set pod0 up\n"
         ))?;
+        if self.builder.takes_xdp {
+            self.set_takes_xdp(true)?;
+        }
         self.pod.ip("link set net1 up\nlink set eth0 up")
     }
 

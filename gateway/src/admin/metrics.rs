@@ -114,6 +114,17 @@ fn register_state(registry: &mut Registry, status: &Status) {
         attached.get_or_create(&labels).set(program.attached.into());
     }
     registry.register("attached", "Whether the device runs the program, asked from the kernel", attached);
+    let mode = Numbers::default();
+    if let Some(attach) = &status.attach {
+        let labels =
+            vec![("wanted", attach.wanted.name().to_owned()), ("mode", attach.mode.name().to_owned())];
+        mode.get_or_create(&labels).set(1);
+    }
+    registry.register(
+        "attach_mode",
+        "Always 1; by which hook packets from clients are taken is in the label",
+        mode,
+    );
     let interfaces = Numbers::default();
     for interface in &status.interfaces {
         let labels = vec![("interface", interface.name.clone()), ("role", interface.role.name().to_owned())];

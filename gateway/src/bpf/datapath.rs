@@ -2,17 +2,20 @@
 
 use std::fs;
 
-use sluice_gateway_ebpf::family::{V4, V6};
+use sluice_gateway_ebpf::{
+    family::{V4, V6},
+    maps::Hop,
+};
 
 use super::{
-    attach::{self, Attached, Devices, Hook},
+    attach::{self, Attached, Device, Devices, Hook},
     error::Error,
     families::{Families, LoaderFamily},
     liveness, load,
     maps::{FamilyMaps, Maps, SharedMaps},
     object::Objects,
     pins::Pins,
-    retire,
+    retire, xdp,
 };
 
 /// What to load, and where to pin it.
@@ -72,6 +75,38 @@ impl DataPath {
             result.leftovers = error.texts();
         }
         Ok(result)
+    }
+
+    /// Lets the driver of the device `name` run the XDP programs before the tc programs, which have to be attached. They decline
+    /// every packet until [`Self::set_hop`]. Changes nothing when all is in order.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Device`] if the kernel refuses.
+    pub fn attach_xdp(&mut self, name: &str) -> Result<(), Error> {
+        let device = Device::by_name(name).ok_or_else(|| Error::NoDevice { name: name.to_owned() })?;
+        xdp::attach(&self.options.pins, self.options.families, &mut self.maps, &device)
+    }
+
+    /// The kind of the device `name`, if devices of that kind have no native XDP.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::NoDevice`], or [`Error::Device`] if the kernel does not answer.
+    pub fn without_xdp(name: &str) -> Result<Option<String>, Error> {
+        let device = Device::by_name(name).ok_or_else(|| Error::NoDevice { name: name.to_owned() })?;
+        xdp::without_xdp(&device)
+    }
+
+    /// Takes the XDP programs away: first from the packets, then from the device.
+    pub fn detach_xdp(&mut self) -> Result<(), Error> {
+        xdp::clear_hops(&mut self.maps)?;
+        xdp::detach(&self.options.pins)
+    }
+
+    /// Tells the XDP program of family `F` where to send packets.
+    pub fn set_hop<F: LoaderFamily>(&mut self, hop: Hop<F::Addr>) -> Result<(), Error> {
+        xdp::set_hop::<F>(&mut self.maps, hop)
     }
 
     /// Changes the families in use. The programs and maps of an added one are loaded, for the caller to fill; those of one that

@@ -20,7 +20,7 @@ pub struct Families {
 pub trait LoaderFamily: Family<Reply: aya::Pod> {
     /// What the family's maps and programs end in: `_v4` or `_v6`.
     const SUFFIX: &'static str;
-    /// Stems of the names of the programs that are attached to devices or run by the sweeper.
+    /// Stems of the names of the programs that are attached to devices or run by the sweeper, in the order of loading.
     const PROGRAMS: &'static [&'static str];
     /// Whether `families` has this one.
     fn in_use(families: Families) -> bool;
@@ -34,7 +34,7 @@ pub trait LoaderFamily: Family<Reply: aya::Pod> {
 
 impl LoaderFamily for V4 {
     const SUFFIX: &'static str = "_v4";
-    const PROGRAMS: &'static [&'static str] = &["forward", "reverse", "egress", "sweep"];
+    const PROGRAMS: &'static [&'static str] = &["forward", "reverse", "egress", "xdp", "sweep"];
     fn in_use(families: Families) -> bool {
         families.v4
     }
@@ -51,7 +51,7 @@ impl LoaderFamily for V4 {
 
 impl LoaderFamily for V6 {
     const SUFFIX: &'static str = "_v6";
-    const PROGRAMS: &'static [&'static str] = &["forward", "reverse", "sweep"];
+    const PROGRAMS: &'static [&'static str] = &["forward", "reverse", "xdp", "sweep"];
     fn in_use(families: Families) -> bool {
         families.v6
     }

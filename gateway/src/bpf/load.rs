@@ -2,7 +2,7 @@
 
 use std::{fs, io, path::Path};
 
-use aya::{EbpfLoader, maps::MapInfo, programs::SchedClassifier};
+use aya::{EbpfLoader, maps::MapInfo, programs::Program};
 use sluice_gateway_ebpf::{
     family::{V4, V6},
     maps::{FAMILY_MAPS, SHARED_MAPS},
@@ -84,8 +84,12 @@ pub(super) fn load<F: LoaderFamily>(pins: &Pins, objects: &Objects, max_flows: u
     for stem in F::PROGRAMS {
         let name = format!("{stem}{}", F::SUFFIX);
         let program = loaded.program_mut(&name).ok_or_else(|| missing::<F>(&name))?;
-        let program: &mut SchedClassifier = program.try_into().map_err(Error::program("use", &name))?;
-        program.load().map_err(Error::program("load", &name))?;
+        match program {
+            Program::SchedClassifier(program) => program.load(),
+            Program::Xdp(program) => program.load(),
+            other => return Err(unexpected::<F>(&name, other.prog_type())),
+        }
+        .map_err(Error::program("load", &name))?;
         pin_over(&pins.path(&name), |path| program.pin(path).map_err(io::Error::other))?;
     }
     packet_log::follow(&mut loaded);
@@ -179,6 +183,10 @@ fn shapes<F: LoaderFamily>(
 
 fn missing<F: LoaderFamily>(name: &str) -> Error {
     Error::Object { family: family_name::<F>(), problem: format!("has no {name}") }
+}
+
+fn unexpected<F: LoaderFamily>(name: &str, kind: aya::programs::ProgramType) -> Error {
+    Error::Object { family: family_name::<F>(), problem: format!("has {name} as a program of type {kind:?}") }
 }
 
 /// Leaves the pin of a map that fits, and removes that of one that does not.

@@ -4,12 +4,12 @@
 
 use std::{io, path::Path};
 
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray};
+use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, ProgramArray};
 use sluice_gateway_ebpf::{
     family::{V4, V6},
     maps::{
-        Config, Flow, FlowKey, Fragment, FragmentKey, IcmpBudget, RangeKey, ReplyKey, Service, ServiceKey,
-        ServiceStats, Target,
+        Config, Flow, FlowKey, Fragment, FragmentKey, Hop, IcmpBudget, RangeKey, ReplyKey, Service,
+        ServiceKey, ServiceStats, Target,
     },
 };
 
@@ -25,6 +25,8 @@ pub struct SharedMaps {
     pub config: Array<MapData, Config>,
     /// Token bucket of ICMP errors, at index 0, one value per CPU. Only the programs write it.
     pub icmp_budget: PerCpuArray<MapData, IcmpBudget>,
+    /// The XDP program of the family whose program the device does not name, at index 0.
+    pub xdp_next: ProgramArray<MapData>,
 }
 
 /// The maps of one family, and its sweep program.
@@ -41,6 +43,8 @@ pub struct FamilyMaps<F: LoaderFamily> {
     pub fragments: HashMap<MapData, FragmentKey<F::Addr>, Fragment<F::Addr>>,
     /// Source ranges of services that have any.
     pub ranges: LpmTrie<MapData, RangeKey<F::Addr>, u32>,
+    /// The neighbour on the cluster link for the XDP program, at index 0.
+    pub hop: Array<MapData, Hop<F::Addr>>,
     /// The program that judges and deletes flows.
     pub sweep: Sweep,
 }
@@ -90,6 +94,7 @@ impl SharedMaps {
             drops: open(dir, "drops")?,
             config: open(dir, "config")?,
             icmp_budget: open(dir, "icmp_budget")?,
+            xdp_next: open(dir, "xdp_next")?,
         })
     }
 }
@@ -104,6 +109,7 @@ impl<F: LoaderFamily> FamilyMaps<F> {
             replies: open(dir, &name("replies"))?,
             fragments: open(dir, &name("fragments"))?,
             ranges: open(dir, &name("ranges"))?,
+            hop: open(dir, &name("hop"))?,
             sweep: Sweep::open(&dir.join(name("sweep")))?,
         })
     }

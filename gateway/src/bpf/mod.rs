@@ -25,6 +25,7 @@ mod slots;
 mod sweep;
 mod sys;
 mod tcx;
+mod xdp;
 
 pub use attach::{Attached, Devices, Hook};
 pub use datapath::{DataPath, LoadOptions};
@@ -38,3 +39,4 @@ pub use report::{Attachment, MapUse, attachments, map_use, pinned_families};
 pub use retire::{cleanup, remove_dead_siblings};
 pub use slots::Direction;
 pub use sweep::Sweep;
+pub use sys::redirect_by_xdp;

@@ -10,7 +10,7 @@ use super::{
     fdinfo, load,
     pins::Pins,
     slots::{Direction, slots},
-    tcx,
+    tcx, xdp,
 };
 use crate::status::Role;
 use sluice_gateway_ebpf::{
@@ -29,8 +29,8 @@ pub struct Attachment {
     pub device: String,
     /// Which way packets go.
     pub direction: Direction,
-    /// How it is attached.
-    pub hook: Hook,
+    /// How it is attached: the name of a [`Hook`], or `xdp`.
+    pub mode: &'static str,
     /// Id of the program of ours that the device runs there; unset: it runs none, or there is no such device.
     pub program_id: Option<u32>,
 }
@@ -57,7 +57,8 @@ pub fn pinned_families(pins: &Pins) -> Families {
     Families { v4: pinned::<V4>(pins), v6: pinned::<V6>(pins) }
 }
 
-/// Asks each device for our programs. To be called in the gateway's network namespace; needs CAP_NET_ADMIN.
+/// Asks each device for our programs. XDP is listed where it runs: packets do without. To be called in the gateway's network
+/// namespace; needs CAP_NET_ADMIN.
 pub fn attachments(
     pins: &Pins,
     families: Families,
@@ -77,11 +78,24 @@ pub fn attachments(
             role: slot.role,
             device: name.to_owned(),
             direction: slot.direction,
-            hook,
+            mode: hook.name(),
             program_id,
         })
     };
-    slots(families).map(attachment).collect()
+    let mut attachments = slots(families).map(attachment).collect::<Result<Vec<_>, Error>>()?;
+    if let Some(device) = Device::by_name(&devices.external)
+        && let Some(program_id) = xdp::attached(pins, &device)?
+    {
+        attachments.push(Attachment {
+            program: xdp::program(families),
+            role: Role::External,
+            device: device.name,
+            direction: Direction::Ingress,
+            mode: xdp::MODE,
+            program_id: Some(program_id),
+        });
+    }
+    Ok(attachments)
 }
 
 /// The maps of `families` and the shared ones.

@@ -19,7 +19,7 @@ use super::{
     load,
     pins::{Pins, folders},
     slots::{Direction, LINK_PREFIX, slots},
-    sys, tcx,
+    sys, tcx, xdp,
 };
 
 /// How long a folder may be without a link to its namespace, which is the first thing in it and the last to go. Its gateway
@@ -64,10 +64,10 @@ pub(super) fn unused(pins: &Pins, families: Families, devices: &Devices, hook: H
     Error::collect(errors)
 }
 
-/// Names of every pin that a gateway with `families` has.
+/// Names of every pin that a gateway with `families` may have. Whether it has XDP is decided elsewhere.
 fn used_names(families: Families, hook: Hook) -> Vec<String> {
     let mut names: Vec<String> = SHARED_MAPS.iter().map(ToString::to_string).collect();
-    names.push(liveness::NAME.to_owned());
+    names.extend([liveness::NAME, xdp::LINK].map(str::to_owned));
     names.extend(load::map_names(families));
     names.extend(load::program_names(families));
     if hook == Hook::Tcx {

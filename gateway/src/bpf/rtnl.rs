@@ -1,4 +1,4 @@
-//! Route netlink, as far as traffic control filters need it: short synchronous requests in this thread's network namespace.
+//! Route netlink, as far as traffic control filters and XDP need it: short synchronous requests in this thread's network namespace.
 //!
 //! aya attaches and detaches a filter that it is told of, but lists none.
 
@@ -9,6 +9,7 @@ use netlink_packet_core::{
 };
 use netlink_packet_route::{
     RouteNetlinkMessage,
+    link::{LinkAttribute, LinkInfo, LinkMessage, LinkXdp},
     tc::{TcAttribute, TcFilterBpf, TcFilterBpfOption, TcHandle, TcMessage, TcOption},
 };
 use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
@@ -64,6 +65,43 @@ pub(super) fn delete_clsact(ifindex: u32) -> io::Result<()> {
     request.header.handle = TcHandle { major: u16::MAX, minor: 0 };
     request.attributes.push(TcAttribute::Kind("clsact".to_owned()));
     call(RouteNetlinkMessage::DelQueueDiscipline(request), NLM_F_ACK).map(drop)
+}
+
+/// What a device is, as far as XDP asks.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(super) struct XdpDevice {
+    /// Kind of a device of software, such as `veth`.
+    pub kind: Option<String>,
+    /// Id of the program that its driver runs.
+    pub program: Option<u32>,
+}
+
+/// Asks for the device `ifindex`.
+pub(super) fn xdp_device(ifindex: u32) -> io::Result<XdpDevice> {
+    let mut request = LinkMessage::default();
+    request.header.index = ifindex;
+    let mut device = XdpDevice::default();
+    for answer in call(RouteNetlinkMessage::GetLink(request), NLM_F_ACK)? {
+        let RouteNetlinkMessage::NewLink(link) = answer else { continue };
+        for attribute in link.attributes {
+            match attribute {
+                LinkAttribute::LinkInfo(facts) => {
+                    device.kind = facts.into_iter().find_map(|fact| match fact {
+                        LinkInfo::Kind(kind) => Some(kind.to_string()),
+                        _ => None,
+                    });
+                }
+                LinkAttribute::Xdp(facts) => {
+                    device.program = facts.into_iter().find_map(|fact| match fact {
+                        LinkXdp::DrvProgId(id) => Some(id),
+                        _ => None,
+                    });
+                }
+                _ => {}
+            }
+        }
+    }
+    Ok(device)
 }
 
 const fn minor(direction: Direction) -> u16 {

@@ -17,14 +17,23 @@ use super::slots::Direction;
 const BPF_PROG_LOAD: u32 = 5;
 const BPF_OBJ_PIN: u32 = 6;
 const BPF_OBJ_GET: u32 = 7;
+const BPF_PROG_TEST_RUN: u32 = 10;
 const BPF_PROG_QUERY: u32 = 16;
 const BPF_LINK_CREATE: u32 = 28;
+const BPF_LINK_UPDATE: u32 = 29;
 const BPF_LINK_DETACH: u32 = 34;
 
+const BPF_PROG_TYPE_XDP: u32 = 6;
 const BPF_PROG_TYPE_SK_LOOKUP: u32 = 30;
 const BPF_SK_LOOKUP: u32 = 36;
+const BPF_XDP: u32 = 37;
 const BPF_TCX_INGRESS: u32 = 46;
 const BPF_TCX_EGRESS: u32 = 47;
+
+/// Attach by the driver, or not at all.
+const XDP_FLAGS_DRV_MODE: u32 = 1 << 2;
+/// What an XDP test run decides is carried out.
+const BPF_F_TEST_XDP_LIVE_FRAMES: u32 = 1 << 1;
 
 /// The most programs that one TCX hook holds (`BPF_MPROG_MAX`).
 const MPROG_MAX: usize = 64;
@@ -95,24 +104,104 @@ pub(super) fn detach(link: impl AsFd) -> io::Result<()> {
 /// A link to `netns` (an open namespace file) that does nothing but exist: a program for socket lookups that lets each take its
 /// course. See [`super::liveness`].
 pub(super) fn link_to_netns(netns: impl AsFd) -> io::Result<OwnedFd> {
+    // r0 = 1 (SK_PASS); exit
+    let pass = [[0xb7, 0, 0, 0, 1, 0, 0, 0], EXIT];
+    let program = load(BPF_PROG_TYPE_SK_LOOKUP, BPF_SK_LOOKUP, *b"sluice_liveness\0", &pass)?;
+    create_link(&program, netns.as_fd().as_raw_fd(), BPF_SK_LOOKUP, 0)
+}
+
+/// A link that holds an XDP program on the device `ifindex` in this thread's network namespace.
+///
+/// # Errors
+///
+/// `EOPNOTSUPP` if its driver has no XDP, `EBUSY` if it has a program of another's, `ERANGE` if the MTU of a veth's other end is too large.
+pub(super) fn link_to_xdp(program: impl AsFd, ifindex: u32) -> io::Result<OwnedFd> {
+    let ifindex = RawFd::try_from(ifindex).map_err(io::Error::other)?;
+    create_link(program, ifindex, BPF_XDP, XDP_FLAGS_DRV_MODE)
+}
+
+/// `target`: a file descriptor or an interface index, as the attach type asks for.
+fn create_link(program: impl AsFd, target: i32, attach_type: u32, flags: u32) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct LinkCreate {
         program: RawFd,
-        target: RawFd,
+        target: i32,
         attach_type: u32,
         flags: u32,
     }
-    let program = load_sk_pass()?;
-    let mut create = LinkCreate {
-        program: program.as_raw_fd(),
-        target: netns.as_fd().as_raw_fd(),
-        attach_type: BPF_SK_LOOKUP,
-        flags: 0,
-    };
-    // SAFETY: no pointers; both file descriptors are open.
+    let mut create = LinkCreate { program: program.as_fd().as_raw_fd(), target, attach_type, flags };
+    // SAFETY: no pointers; the file descriptors are open.
     let fd = unsafe { bpf(BPF_LINK_CREATE, &mut create) }?;
     // SAFETY: the call returned a new file descriptor, which nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// Puts `program` in the place of the one that the link holds: a packet meets the one or the other.
+pub(super) fn update_link(link: impl AsFd, program: impl AsFd) -> io::Result<()> {
+    #[repr(C)]
+    struct LinkUpdate {
+        link: RawFd,
+        program: RawFd,
+        flags: u32,
+        old_program: RawFd,
+    }
+    let mut update = LinkUpdate {
+        link: link.as_fd().as_raw_fd(),
+        program: program.as_fd().as_raw_fd(),
+        flags: 0,
+        old_program: 0,
+    };
+    // SAFETY: no pointers; both file descriptors are open.
+    unsafe { bpf(BPF_LINK_UPDATE, &mut update) }.map(drop)
+}
+
+/// Sends `frame` `times` times out of the device `ifindex` in this thread's network namespace, as an XDP program does that redirects
+/// there (a test run with live frames, Linux 5.18). That nothing failed does not say that anything was sent.
+pub fn redirect_by_xdp(ifindex: u32, frame: &[u8], times: u32) -> io::Result<()> {
+    #[repr(C)]
+    struct TestRun {
+        program: RawFd,
+        return_value: u32,
+        data_size_in: u32,
+        data_size_out: u32,
+        data_in: u64,
+        data_out: u64,
+        repeat: u32,
+        duration: u32,
+        ctx_size_in: u32,
+        ctx_size_out: u32,
+        ctx_in: u64,
+        ctx_out: u64,
+        flags: u32,
+        cpu: u32,
+        batch_size: u32,
+        pad: u32,
+    }
+    let [a, b, c, d] = ifindex.to_le_bytes();
+    // r1 = ifindex; r2 = 0; call bpf_redirect; exit
+    let redirect =
+        [[0xb7, 1, 0, 0, a, b, c, d], [0xb7, 2, 0, 0, 0, 0, 0, 0], [0x85, 0, 0, 0, 23, 0, 0, 0], EXIT];
+    let program = load(BPF_PROG_TYPE_XDP, BPF_XDP, *b"sluice_probe\0\0\0\0", &redirect)?;
+    let mut run = TestRun {
+        program: program.as_raw_fd(),
+        return_value: 0,
+        data_size_in: u32::try_from(frame.len()).map_err(io::Error::other)?,
+        data_size_out: 0,
+        data_in: frame.as_ptr() as u64,
+        data_out: 0,
+        repeat: times,
+        duration: 0,
+        ctx_size_in: 0,
+        ctx_size_out: 0,
+        ctx_in: 0,
+        ctx_out: 0,
+        flags: BPF_F_TEST_XDP_LIVE_FRAMES,
+        cpu: 0,
+        batch_size: 0,
+        pad: 0,
+    };
+    // SAFETY: `data_in` points at as many bytes as `data_size_in` says; the other pointers are unset.
+    unsafe { bpf(BPF_PROG_TEST_RUN, &mut run) }.map(drop)
 }
 
 /// What BPF_OBJ_PIN and BPF_OBJ_GET read.
@@ -145,8 +234,11 @@ pub(super) fn open(path: &Path) -> io::Result<Option<OwnedFd>> {
     }
 }
 
-/// Loads a program for socket lookups that returns SK_PASS, which means: look up as if there were no program.
-fn load_sk_pass() -> io::Result<OwnedFd> {
+/// The instruction that every program ends with.
+const EXIT: [u8; 8] = [0x95, 0, 0, 0, 0, 0, 0, 0];
+
+/// Loads a program of a few instructions, written down as bytes.
+fn load(prog_type: u32, attach_type: u32, prog_name: [u8; 16], insns: &[[u8; 8]]) -> io::Result<OwnedFd> {
     #[repr(C)]
     struct ProgLoad {
         prog_type: u32,
@@ -162,10 +254,8 @@ fn load_sk_pass() -> io::Result<OwnedFd> {
         prog_ifindex: u32,
         expected_attach_type: u32,
     }
-    // r0 = 1 (SK_PASS); exit
-    let insns: [[u8; 8]; 2] = [[0xb7, 0, 0, 0, 1, 0, 0, 0], [0x95, 0, 0, 0, 0, 0, 0, 0]];
     let mut load = ProgLoad {
-        prog_type: BPF_PROG_TYPE_SK_LOOKUP,
+        prog_type,
         insn_count: insns.len() as u32,
         insns: insns.as_ptr() as u64,
         license: c"Apache-2.0".as_ptr() as u64,
@@ -174,9 +264,9 @@ fn load_sk_pass() -> io::Result<OwnedFd> {
         log_buf: 0,
         kern_version: 0,
         prog_flags: 0,
-        prog_name: *b"sluice_liveness\0",
+        prog_name,
         prog_ifindex: 0,
-        expected_attach_type: BPF_SK_LOOKUP,
+        expected_attach_type: attach_type,
     };
     // SAFETY: the pointers are to live data, `insn_count` instructions and a string that ends in a NUL.
     let fd = unsafe { bpf(BPF_PROG_LOAD, &mut load) }?;

@@ -12,7 +12,7 @@ use super::output::{self, Format, ago, bytes, good, lines, table};
 use crate::admin;
 use crate::config;
 use crate::run;
-use crate::status::{Origin, Program, ServicePort, Status, Sweep};
+use crate::status::{Attach, Origin, Program, ServicePort, Status, Sweep};
 
 /// Show what this gateway serves, how much of it, and what is wrong.
 ///
@@ -103,6 +103,7 @@ fn heading(status: &Status, now: SystemTime) -> String {
             facts.extend(refusal.error.lines().map(|line| ("", Cell::new(line))));
         }
     }
+    facts.extend(status.attach.as_ref().map(|attach| ("Attach", attach_cell(attach))));
     facts.extend(status.sweep.as_ref().map(|sweep| ("Sweep", sweep_cell(sweep, now))));
     if status.map_memory_bytes > 0 {
         facts.push(("Memory", Cell::new(format!("{} of maps", bytes(status.map_memory_bytes)))));
@@ -112,6 +113,11 @@ fn heading(status: &Status, now: SystemTime) -> String {
         heading.add_row([Cell::new(name), value]);
     }
     lines(heading)
+}
+
+fn attach_cell(attach: &Attach) -> Cell {
+    let text = format!("{} ({} is asked for): {}", attach.mode.name(), attach.wanted.name(), attach.reason);
+    good(text, !attach.falls_short())
 }
 
 fn sweep_cell(sweep: &Sweep, now: SystemTime) -> Cell {

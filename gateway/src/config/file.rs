@@ -7,7 +7,7 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-use super::{Config, Protocol, duration, limits, model};
+use super::{Attach, Config, Protocol, duration, limits, model};
 
 // Patterns of the schema: coarse, for editors. The reader's own checks are exact.
 const ADDRESS: &str = "^[0-9A-Fa-f:.]+$";
@@ -60,6 +60,10 @@ pub struct Gateway {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = *limits::ICMP_ERRORS_PER_SECOND.start(), max = *limits::ICMP_ERRORS_PER_SECOND.end()))]
     pub icmp_errors_per_second: Option<u32>,
+    /// By which hook packets from clients are taken; default `auto`: XDP where the driver of the external interface has it and
+    /// what it sends into the cluster interface is seen to arrive, else tc.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub attach: Option<Attach>,
     /// TCP port of `/livez`, `/readyz` and `/metrics` on the cluster interface and loopback; default 9808.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 65535))]
@@ -192,6 +196,7 @@ impl From<&model::Gateway> for Gateway {
             max_flows: Some(gateway.max_flows),
             timeouts: Some(gateway.timeouts.into()),
             icmp_errors_per_second: Some(gateway.icmp_errors_per_second),
+            attach: Some(gateway.attach),
             admin_port: Some(gateway.admin_port),
         }
     }

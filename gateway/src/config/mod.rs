@@ -21,7 +21,7 @@ use std::io::Read as _;
 use std::path::Path;
 
 pub use error::{Error, Problem};
-pub use model::{Config, Gateway, Port, Protocol, Service, Timeouts, Vip};
+pub use model::{Attach, Config, Gateway, Port, Protocol, Service, Timeouts, Vip};
 
 /// Reads and checks the gateway file at `path`.
 ///

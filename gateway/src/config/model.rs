@@ -36,6 +36,8 @@ pub struct Gateway {
     pub timeouts: Timeouts,
     /// ICMP errors that the programs may send, per second and CPU.
     pub icmp_errors_per_second: u32,
+    /// By which hook packets from clients are taken.
+    pub attach: Attach,
     /// Port of the admin server (`/livez`, `/readyz`, `/metrics`), bound to the cluster interface's addresses and loopback.
     pub admin_port: u16,
 }
@@ -50,6 +52,7 @@ impl Default for Gateway {
             max_flows: limits::DEFAULT_MAX_FLOWS,
             timeouts: Timeouts::default(),
             icmp_errors_per_second: 1_000,
+            attach: Attach::Auto,
             admin_port: 9_808,
         }
     }
@@ -126,6 +129,30 @@ pub struct Port {
     pub port: u16,
     /// Port of the targets; the same as `port` unless the file says otherwise.
     pub target_port: u16,
+}
+
+/// By which hook packets from clients are taken.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Attach {
+    /// XDP where it works, else tc.
+    #[default]
+    Auto,
+    /// tc alone.
+    Tc,
+    /// XDP before tc; where it does not work that is a problem, and tc serves alone.
+    Xdp,
+}
+
+impl Attach {
+    /// As the gateway file writes it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Tc => "tc",
+            Self::Xdp => "xdp",
+        }
+    }
 }
 
 /// Transport protocols that Sluice forwards.

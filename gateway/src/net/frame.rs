@@ -1,8 +1,11 @@
-//! Announcement frames, and the socket that sends them.
+//! Frames of ARP and neighbour discovery, and the socket that sends and receives them.
 
 use std::io;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd as _, AsRawFd, FromRawFd, OwnedFd};
+use std::time::Instant;
+
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 
 const ETHERTYPE_ARP: [u8; 2] = [0x08, 0x06];
 const ETHERTYPE_IPV6: [u8; 2] = [0x86, 0xdd];
@@ -10,14 +13,22 @@ const BROADCAST: [u8; 6] = [0xff; 6];
 const ALL_NODES: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 1);
 const ALL_NODES_MAC: [u8; 6] = [0x33, 0x33, 0, 0, 0, 1];
 const ICMPV6: u8 = 58;
+const NEIGHBOUR_SOLICITATION: u8 = 135;
+const NEIGHBOUR_ADVERTISEMENT: u8 = 136;
+/// Option: the sender's own Ethernet address.
+const SOURCE_ADDRESS: u8 = 1;
+/// Option: the Ethernet address of the address that is advertised.
+const TARGET_ADDRESS: u8 = 2;
+/// The longest frame that is looked at.
+const RECEIVED: usize = 256;
 
 /// The frames that announce `address` at `mac`. For IPv4 an ARP request (the announcement of RFC 5227) and an ARP reply,
 /// since some routers learn from only one of them; for IPv6 an unsolicited neighbour advertisement (RFC 4861, 7.2.6).
 pub(super) fn announcements(address: IpAddr, mac: [u8; 6]) -> Vec<Vec<u8>> {
     match address {
-        IpAddr::V4(address) => {
-            vec![arp(address, mac, ArpOperation::Request), arp(address, mac, ArpOperation::Reply)]
-        }
+        IpAddr::V4(address) => [(ArpOperation::Request, [0; 6]), (ArpOperation::Reply, BROADCAST)]
+            .map(|(operation, target)| arp(operation, (address, mac), (address, target)))
+            .to_vec(),
         IpAddr::V6(address) => vec![neighbour_advertisement(address, mac)],
     }
 }
@@ -28,36 +39,88 @@ enum ArpOperation {
     Reply = 2,
 }
 
-fn arp(address: Ipv4Addr, mac: [u8; 6], operation: ArpOperation) -> Vec<u8> {
-    let target = match operation {
-        ArpOperation::Request => [0; 6],
-        ArpOperation::Reply => BROADCAST,
-    };
-    let mut frame = ethernet(BROADCAST, mac, ETHERTYPE_ARP);
+fn arp(
+    operation: ArpOperation,
+    (sender, sender_mac): (Ipv4Addr, [u8; 6]),
+    (target, target_mac): (Ipv4Addr, [u8; 6]),
+) -> Vec<u8> {
+    let mut frame = ethernet(BROADCAST, sender_mac, ETHERTYPE_ARP);
     // Ethernet, IPv4, and the lengths of their addresses.
     frame.extend_from_slice(&[0, 1, 0x08, 0x00, 6, 4, 0, operation as u8]);
-    frame.extend_from_slice(&mac);
-    frame.extend_from_slice(&address.octets());
-    frame.extend_from_slice(&target);
-    frame.extend_from_slice(&address.octets());
+    frame.extend_from_slice(&sender_mac);
+    frame.extend_from_slice(&sender.octets());
+    frame.extend_from_slice(&target_mac);
+    frame.extend_from_slice(&target.octets());
     frame
 }
 
 fn neighbour_advertisement(address: Ipv6Addr, mac: [u8; 6]) -> Vec<u8> {
-    // Type 136; checksum below; flags: override, neither solicited nor router. Option 2: the target's link-layer address.
-    let mut message = vec![136, 0, 0, 0, 0x20, 0, 0, 0];
-    message.extend_from_slice(&address.octets());
-    message.extend_from_slice(&[2, 1]);
+    // Flags: override, neither solicited nor router.
+    let head = [NEIGHBOUR_ADVERTISEMENT, 0, 0, 0, 0x20, 0, 0, 0];
+    neighbour_message(head, (address, mac), (ALL_NODES, ALL_NODES_MAC), (address, TARGET_ADDRESS))
+}
+
+/// The frame that asks for the Ethernet address of `neighbour` (RFC 826; RFC 4861, 7.2.2). `None`: the addresses are of different
+/// families.
+pub(super) fn solicitation(neighbour: IpAddr, own: IpAddr, mac: [u8; 6]) -> Option<Vec<u8>> {
+    match (neighbour, own) {
+        (IpAddr::V4(neighbour), IpAddr::V4(own)) => {
+            Some(arp(ArpOperation::Request, (own, mac), (neighbour, [0; 6])))
+        }
+        (IpAddr::V6(neighbour), IpAddr::V6(own)) => {
+            let [.., a, b, c] = neighbour.octets();
+            // The solicited-node multicast address (RFC 4291, 2.7.1), and its Ethernet address (RFC 2464, 7).
+            let group = Ipv6Addr::from([0xff, 2, 0, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0xff, a, b, c]);
+            let to = (group, [0x33, 0x33, 0xff, a, b, c]);
+            let head = [NEIGHBOUR_SOLICITATION, 0, 0, 0, 0, 0, 0, 0];
+            Some(neighbour_message(head, (own, mac), to, (neighbour, SOURCE_ADDRESS)))
+        }
+        _ => None,
+    }
+}
+
+/// The Ethernet address that `neighbour` tells `mac`, if the frame is such an answer.
+pub(super) fn answer(frame: &[u8], neighbour: IpAddr, mac: [u8; 6]) -> Option<[u8; 6]> {
+    let at = |range: std::ops::Range<usize>| frame.get(range);
+    if at(0..6)? != mac {
+        return None;
+    }
+    let told = match neighbour {
+        IpAddr::V4(neighbour) => {
+            let is_reply = at(12..14)? == ETHERTYPE_ARP && at(20..22)? == [0, ArpOperation::Reply as u8];
+            (is_reply && at(28..32)? == neighbour.octets()).then(|| at(22..28))??
+        }
+        IpAddr::V6(neighbour) => {
+            let is_advertisement = at(12..14)? == ETHERTYPE_IPV6
+                && at(20..22)? == [ICMPV6, 255]
+                && at(54..56)? == [NEIGHBOUR_ADVERTISEMENT, 0];
+            // The option may be left out of an answer to a unicast question only, but the frame's source says the same.
+            (is_advertisement && at(62..78)? == neighbour.octets()).then(|| at(6..12))??
+        }
+    };
+    told.try_into().ok()
+}
+
+/// A message of neighbour discovery about an address, with `mac` as the option of that kind.
+fn neighbour_message(
+    head: [u8; 8],
+    (source, mac): (Ipv6Addr, [u8; 6]),
+    (destination, destination_mac): (Ipv6Addr, [u8; 6]),
+    (about, option): (Ipv6Addr, u8),
+) -> Vec<u8> {
+    let mut message = head.to_vec();
+    message.extend_from_slice(&about.octets());
+    message.extend_from_slice(&[option, 1]);
     message.extend_from_slice(&mac);
-    let sum = checksum(address, ALL_NODES, &message);
+    let sum = checksum(source, destination, &message);
     message[2..4].copy_from_slice(&sum);
 
-    let mut frame = ethernet(ALL_NODES_MAC, mac, ETHERTYPE_IPV6);
+    let mut frame = ethernet(destination_mac, mac, ETHERTYPE_IPV6);
     let length = message.len() as u8;
     // Version 6; payload length; next header; hop limit 255, without which receivers drop it.
     frame.extend_from_slice(&[0x60, 0, 0, 0, 0, length, ICMPV6, 255]);
-    frame.extend_from_slice(&address.octets());
-    frame.extend_from_slice(&ALL_NODES.octets());
+    frame.extend_from_slice(&source.octets());
+    frame.extend_from_slice(&destination.octets());
     frame.extend_from_slice(&message);
     frame
 }
@@ -78,12 +141,38 @@ fn checksum(source: Ipv6Addr, destination: Ipv6Addr, message: &[u8]) -> [u8; 2] 
     (!(sum as u16)).to_be_bytes()
 }
 
-/// A packet socket that only sends. Needs NET_RAW.
+/// A packet socket. Needs NET_RAW.
 #[derive(Debug)]
 pub(super) struct PacketSocket(OwnedFd);
 
 impl PacketSocket {
-    /// Opens it in the calling thread's network namespace.
+    /// One that receives the frames of an EtherType by the interface of this index.
+    pub(super) fn listening(index: u32, ethertype: [u8; 2]) -> io::Result<Self> {
+        let socket = Self::open()?;
+        let at = link_address(index, ethertype)?;
+        // SAFETY: the pointer is valid for the length given with it, and the kernel only reads.
+        let bound = unsafe { libc::bind(socket.0.as_raw_fd(), (&raw const at).cast(), LINK_ADDRESS_LENGTH) };
+        if bound < 0 { Err(io::Error::last_os_error()) } else { Ok(socket) }
+    }
+
+    /// The next frame, cut at [`RECEIVED`] bytes; `None` when none comes until `deadline`.
+    pub(super) fn receive(&self, deadline: Instant) -> io::Result<Option<Vec<u8>>> {
+        let rest = deadline.saturating_duration_since(Instant::now());
+        let timeout = PollTimeout::try_from(rest).map_err(io::Error::other)?;
+        match poll(&mut [PollFd::new(self.0.as_fd(), PollFlags::POLLIN)], timeout) {
+            Ok(0) | Err(nix::errno::Errno::EINTR) => return Ok(None),
+            Ok(_) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut frame = vec![0; RECEIVED];
+        // SAFETY: the buffer is as long as it is said to be.
+        let length = unsafe { libc::recv(self.0.as_raw_fd(), frame.as_mut_ptr().cast(), frame.len(), 0) };
+        let length = usize::try_from(length).map_err(|_| io::Error::last_os_error())?;
+        frame.truncate(length);
+        Ok(Some(frame))
+    }
+
+    /// Opens it in the calling thread's network namespace, to send.
     pub(super) fn open() -> io::Result<Self> {
         // SAFETY: no pointers. Protocol 0 means that nothing is received.
         let fd = unsafe {
@@ -98,11 +187,7 @@ impl PacketSocket {
 
     /// Sends one Ethernet frame by the interface of this index. Never waits.
     pub(super) fn send(&self, index: u32, frame: &[u8]) -> io::Result<()> {
-        // SAFETY: all zero is a valid sockaddr_ll.
-        let mut to: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
-        to.sll_family = libc::AF_PACKET as u16;
-        to.sll_ifindex = i32::try_from(index).map_err(io::Error::other)?;
-        to.sll_protocol = u16::from_ne_bytes([frame[12], frame[13]]);
+        let to = link_address(index, [frame[12], frame[13]])?;
         // SAFETY: both pointers are valid for the lengths given with them, and the kernel only reads.
         let sent = unsafe {
             libc::sendto(
@@ -111,11 +196,23 @@ impl PacketSocket {
                 frame.len(),
                 0,
                 (&raw const to).cast(),
-                size_of::<libc::sockaddr_ll>() as libc::socklen_t,
+                LINK_ADDRESS_LENGTH,
             )
         };
         if sent < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
     }
+}
+
+const LINK_ADDRESS_LENGTH: libc::socklen_t = size_of::<libc::sockaddr_ll>() as libc::socklen_t;
+
+/// The kernel's address of an interface and an EtherType.
+fn link_address(index: u32, ethertype: [u8; 2]) -> io::Result<libc::sockaddr_ll> {
+    // SAFETY: all zero is a valid sockaddr_ll.
+    let mut address: libc::sockaddr_ll = unsafe { std::mem::zeroed() };
+    address.sll_family = libc::AF_PACKET as u16;
+    address.sll_ifindex = i32::try_from(index).map_err(io::Error::other)?;
+    address.sll_protocol = u16::from_ne_bytes(ethertype);
+    Ok(address)
 }
 
 #[cfg(test)]

@@ -20,6 +20,7 @@ mod observe;
 mod plan;
 #[cfg(test)]
 mod samples;
+mod solicit;
 mod watch;
 
 pub use desired::Desired;
@@ -27,6 +28,7 @@ pub use error::{Cause, Error, Failure};
 pub use interfaces::{Interface, Interfaces};
 pub use object::Observed;
 pub use plan::{Blocked, Plan, Step, plan};
+pub use solicit::Solicitation;
 
 use std::net::IpAddr;
 

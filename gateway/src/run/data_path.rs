@@ -6,10 +6,12 @@ use anyhow::{Context, Result};
 use tracing::{info, warn};
 
 use super::reader::Reader;
+use super::xdp::{self, Xdp};
 use crate::bpf::pins::Pins;
 use crate::bpf::{self, DataPath, Devices, Families, Hook, LoadOptions, Objects};
 use crate::config::{Config, Gateway};
 use crate::net::Interfaces;
+use crate::status::Attach;
 use crate::tables::sweep::{Sweeper, Tick};
 use crate::tables::{self, Desired};
 
@@ -24,11 +26,14 @@ pub struct DataPlane {
     devices: Option<Devices>,
     sweeper: Sweeper,
     siblings_checked: Option<Instant>,
+    xdp: Xdp,
 }
 
 /// What [`DataPlane::apply`] found.
 #[derive(Debug, Default)]
 pub struct Applied {
+    /// By which hook packets from clients are taken, while any are.
+    pub attach: Option<Attach>,
     /// What is to be told and does not stop the service.
     pub problems: Vec<String>,
     /// Where to read from now on, if that has changed.
@@ -38,9 +43,17 @@ pub struct Applied {
 }
 
 impl DataPlane {
-    /// Nothing is loaded.
-    pub fn new(pins: Pins, hook: Option<Hook>) -> Self {
-        Self { pins, hook, loaded: None, devices: None, sweeper: Sweeper::default(), siblings_checked: None }
+    /// Nothing is loaded. [`Self::apply`] is to be called at least every `resync`.
+    pub fn new(pins: Pins, hook: Option<Hook>, resync: Duration) -> Self {
+        Self {
+            pins,
+            hook,
+            loaded: None,
+            devices: None,
+            sweeper: Sweeper::default(),
+            siblings_checked: None,
+            xdp: Xdp::new(resync),
+        }
     }
 
     /// Loads what is not loaded, fills the maps, attaches to the interfaces that exist.
@@ -64,17 +77,19 @@ impl DataPlane {
         }
         let devices = devices(&config.gateway);
         let attached = data_path.attach(&devices).context("attaching the programs")?;
+        let attach = self.xdp.settle(config, interfaces, data_path).context("choosing between XDP and tc")?;
         let moved = self.devices.replace(devices.clone()) != Some(devices.clone());
         let reader =
             if reloaded || moved { Some(Reader::open(&self.pins, devices, data_path)?) } else { None };
         let mut problems: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
         problems.extend(attached.leftovers);
+        problems.extend(xdp::problem(&attach));
         let wanted = config.gateway.max_flows;
         for (table, entries) in data_path.kept_sizes(wanted).context("asking for the flow tables' sizes")? {
             let fix = "the table keeps its flows and its size until the pod is made anew";
             problems.push(format!("{table} holds {entries} flows, maxFlows is {wanted}: {fix}"));
         }
-        Ok(Applied { problems, reader, sweep: plan.sweep })
+        Ok(Applied { attach: Some(attach), problems, reader, sweep: plan.sweep })
     }
 
     fn check_siblings(&mut self) {

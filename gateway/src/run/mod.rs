@@ -22,6 +22,7 @@ mod teardown;
 mod told;
 mod view;
 mod watch;
+mod xdp;
 
 pub use folder::{RuntimeFolder, replace_file};
 pub use teardown::cleanup;

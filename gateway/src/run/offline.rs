@@ -36,6 +36,7 @@ pub fn status(pins: &Pins, config: Option<&Config>) -> Result<Status> {
         config: None,
         interfaces: Vec::new(),
         programs,
+        attach: None,
         vips: Vec::new(),
         services,
         flow_tables,

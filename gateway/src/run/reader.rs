@@ -96,7 +96,7 @@ fn program(attachment: Attachment) -> Program {
         name: attachment.program.to_owned(),
         interface: attachment.device,
         hook: attachment.direction.name().to_owned(),
-        mode: attachment.hook.name().to_owned(),
+        mode: attachment.mode.to_owned(),
         attached: attachment.program_id.is_some(),
     }
 }

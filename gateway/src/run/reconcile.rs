@@ -19,7 +19,7 @@ use super::{Options, view};
 use crate::admin::{Bind, Source};
 use crate::config::{self, Config, Gateway, file::File};
 use crate::net::{Interfaces, Net, Outcome};
-use crate::status::Origin;
+use crate::status::{Attach, Origin};
 
 /// Makes the passes. Owns everything that writes.
 pub struct Reconciler {
@@ -53,6 +53,8 @@ struct Findings {
     filled: bool,
     /// Some step on the way failed.
     failed: bool,
+    /// By which hook packets from clients are taken; unknown, if the pass did not come so far.
+    attach: Option<Option<Attach>>,
     /// What does not stop the service.
     problems: Vec<String>,
 }
@@ -67,7 +69,7 @@ impl Reconciler {
     ) -> Self {
         Self {
             file: ConfigFile::new(&options.config),
-            plane: DataPlane::new(options.pins.clone(), options.hook),
+            plane: DataPlane::new(options.pins.clone(), options.hook, options.resync),
             options: options.clone(),
             net,
             shared,
@@ -145,7 +147,7 @@ impl Reconciler {
     async fn apply(&mut self, config: &Arc<Config>) -> bool {
         let mut findings = Findings::default();
         let failure = self.steps(config, &mut findings).await.err();
-        let Findings { interfaces, filled, failed, mut problems } = findings;
+        let Findings { interfaces, filled, failed, attach, mut problems } = findings;
         let settled = failure.is_none() && !failed;
         if filled && self.file.applied(SystemTime::now()) {
             let (generation, services) = (self.file.generation(), config.services.len());
@@ -160,6 +162,9 @@ impl Reconciler {
             if let Some(interfaces) = &interfaces {
                 snapshot.interfaces = view::interfaces(&config.gateway, interfaces);
                 snapshot.vips = view::vips(config, interfaces);
+            }
+            if let Some(attach) = attach {
+                snapshot.attach = attach;
             }
             // A failed edit leaves what was served before it.
             snapshot.filled |= filled;
@@ -181,6 +186,7 @@ impl Reconciler {
         if let Some(reader) = applied.reader {
             self.shared.read_from(reader);
         }
+        findings.attach = Some(applied.attach);
         findings.problems.extend(applied.problems);
         self.sweep_wanted |= applied.sweep;
         // A VIP is claimed only once there is a way to its targets, and then kept: interfaces come back.

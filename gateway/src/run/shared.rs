@@ -9,7 +9,7 @@ use super::reader::{Reader, Reading};
 use super::readiness::{Facts, not_ready};
 use crate::admin::{Metrics, Source};
 use crate::config::Config;
-use crate::status::{ConfigFile, Interface, Process, Program, Status, Sweep, Vip};
+use crate::status::{Attach, ConfigFile, Interface, Process, Program, Status, Sweep, Vip};
 use crate::tables::sweep::Report;
 
 /// The daemon counts as hung when its loop has not come round for this long. Longer than any pass: netlink dumps of large
@@ -27,6 +27,8 @@ pub struct Snapshot {
     pub unconfigured: Option<String>,
     /// Both interfaces.
     pub interfaces: Vec<Interface>,
+    /// By which hook packets from clients are taken.
+    pub attach: Option<Attach>,
     /// VIPs of the configuration in force.
     pub vips: Vec<Vip>,
     /// Whether the maps hold the configuration in force.
@@ -61,6 +63,7 @@ impl Shared {
             in_force: None,
             unconfigured: Some("the configuration has not been read yet".to_owned()),
             interfaces: Vec::new(),
+            attach: None,
             vips: Vec::new(),
             filled: false,
             problems: Vec::new(),
@@ -136,6 +139,7 @@ impl Source for Shared {
             config: Some(snapshot.config.clone()),
             interfaces: snapshot.interfaces.clone(),
             programs,
+            attach: snapshot.attach.clone(),
             vips: snapshot.vips.clone(),
             services,
             flow_tables,

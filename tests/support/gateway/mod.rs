@@ -8,6 +8,7 @@ mod sluice;
 
 use anyhow::Result;
 use ipnet::IpNet;
+use sluice_gateway::config::Attach;
 
 pub use iptables::{FORWARDING, Iptables, route};
 pub use kube_ovn::KubeOvnPod;
@@ -40,6 +41,8 @@ pub struct Spec {
     pub max_flows: Option<u32>,
     /// ICMP errors per second and CPU, where there is to be a limit.
     pub icmp_errors_per_second: Option<u32>,
+    /// By which hook packets from clients are taken, where it matters.
+    pub attach: Option<Attach>,
 }
 
 /// One service.

@@ -358,6 +358,7 @@ pub fn gateway_file(spec: &Spec, families: &[Family]) -> Result<String> {
         timeouts: Some(timeouts),
         max_flows: spec.max_flows,
         // A limit would make what is observed depend on the machine's speed.
+        attach: spec.attach,
         icmp_errors_per_second: spec.icmp_errors_per_second.or(Some(1_000_000)),
         ..file::Gateway::default()
     };

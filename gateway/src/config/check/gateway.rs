@@ -56,6 +56,7 @@ pub(super) fn check(faults: &mut Faults, section: Option<&file::Gateway>) -> Gat
             icmp_errors_per_second,
             &limits::ICMP_ERRORS_PER_SECOND,
         ),
+        attach: section.attach.unwrap_or(default.attach),
         admin_port,
     }
 }

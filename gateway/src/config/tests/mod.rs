@@ -5,7 +5,7 @@ mod refusals;
 mod roundtrip;
 mod shape;
 
-use super::{Config, Protocol, Timeouts, parse};
+use super::{Attach, Config, Protocol, Timeouts, parse};
 
 const MINIMAL: &str = "\
 version: 1
@@ -25,6 +25,7 @@ fn the_smallest_file_gets_the_defaults() {
     assert_eq!((gateway.external_interface.as_str(), gateway.cluster_interface.as_str()), ("net1", "eth0"));
     assert_eq!((gateway.table, gateway.max_flows), (100, 262_144));
     assert_eq!((gateway.icmp_errors_per_second, gateway.admin_port), (1_000, 9_808));
+    assert_eq!(gateway.attach, Attach::Auto);
     assert_eq!(gateway.timeouts, Timeouts::default());
     assert!(gateway.cluster_gateways.is_empty());
     let [service] = config.services.as_slice() else { panic!("{:?}", config.services) };

@@ -117,6 +117,14 @@ fn gateway_settings() {
         "out of",
         "0 to 1000000",
     );
+    refused(
+        "table: 100",
+        "attach: native",
+        4,
+        "gateway.attach",
+        "`native` is not a value of this field",
+        "use one of auto, tc, xdp",
+    );
     refused("table: 100", "adminPort: 0", 4, "gateway.adminPort", "0 is not a port", "1 to 65535");
     refused(
         "table: 100",

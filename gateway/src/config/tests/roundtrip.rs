@@ -8,7 +8,7 @@ use proptest::option;
 use proptest::prelude::*;
 
 use super::super::file::File;
-use super::super::{Config, Gateway, Port, Protocol, Service, Timeouts, Vip, limits, parse};
+use super::super::{Attach, Config, Gateway, Port, Protocol, Service, Timeouts, Vip, limits, parse};
 use super::config;
 
 fn address(v4: bool) -> BoxedStrategy<IpAddr> {
@@ -100,19 +100,23 @@ fn gateway() -> impl Strategy<Value = Gateway> {
     let names = ("ext[a-z0-9._-]{0,12}", "int[a-z0-9._@-]{0,12}");
     let gateways = proptest::sample::subsequence(vec![true, false], 0..=2)
         .prop_flat_map(|families| families.into_iter().map(address).collect::<Vec<_>>());
-    (names, gateways, limits::TABLE, 6_u32..=24, timeouts(), limits::ICMP_ERRORS_PER_SECOND, 1_u16..)
-        .prop_map(|((external, cluster), cluster_gateways, table, flows, timeouts, icmp, admin_port)| {
-            Gateway {
-                external_interface: external,
-                cluster_interface: cluster,
-                cluster_gateways,
-                table,
-                max_flows: 1 << flows,
-                timeouts,
-                icmp_errors_per_second: icmp,
-                admin_port,
-            }
-        })
+    let attach = prop_oneof![Just(Attach::Auto), Just(Attach::Tc), Just(Attach::Xdp)];
+    (names, gateways, limits::TABLE, 6_u32..=24, timeouts(), limits::ICMP_ERRORS_PER_SECOND, attach, 1_u16..)
+        .prop_map(
+            |((external, cluster), cluster_gateways, table, flows, timeouts, icmp, attach, admin_port)| {
+                Gateway {
+                    external_interface: external,
+                    cluster_interface: cluster,
+                    cluster_gateways,
+                    table,
+                    max_flows: 1 << flows,
+                    timeouts,
+                    icmp_errors_per_second: icmp,
+                    attach,
+                    admin_port,
+                }
+            },
+        )
 }
 
 fn any_config() -> impl Strategy<Value = Config> {
