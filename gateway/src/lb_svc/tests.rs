@@ -158,6 +158,7 @@ fn status(state: &State) -> Status {
         config: None,
         interfaces: Vec::new(),
         programs: Vec::new(),
+        attach: None,
         vips,
         services: services.collect(),
         flow_tables: Vec::new(),
