@@ -94,9 +94,9 @@ fn every_field_of_the_deployment() {
                 ("/startupProbe/exec", exec("live")),
                 ("/readinessProbe/exec", exec("ready")),
                 ("/livenessProbe/exec", exec("live")),
-                // 262144 flows of 192 bytes, and 54 MiB: docs/memory.md.
-                ("/resources/limits/memory", json!("102Mi")),
-                ("/resources/requests/memory", json!("102Mi")),
+                // 262144 flows of 192 bytes, and 70 MiB: docs/memory.md.
+                ("/resources/limits/memory", json!("118Mi")),
+                ("/resources/requests/memory", json!("118Mi")),
             ],
         );
         // The file's folder, the node's BPF file system, and room for sockets: nothing else of the node.
@@ -222,8 +222,8 @@ fn annotations_of_a_service_say_how_its_pod_is() {
                 ("/nodeSelector", json!({"pool": "edge", "disk": "ssd"})),
                 ("/tolerations/0", json!({"key": "edge", "operator": "Exists", "effect": "NoSchedule"})),
                 ("/containers/0/resources/limits", json!({"cpu": "500m", "memory": "512Mi"})),
-                // 1048576 flows of 192 bytes, and 54 MiB.
-                ("/containers/0/resources/requests", json!({"cpu": "20m", "memory": "246Mi"})),
+                // 1048576 flows of 192 bytes, and 70 MiB.
+                ("/containers/0/resources/requests", json!({"cpu": "20m", "memory": "262Mi"})),
             ],
         );
         let file: Value = serde_saphyr::from_str(&world.gateway_file("own").await.unwrap()).unwrap();

@@ -12,8 +12,9 @@ const fn flow_bytes(family: Family) -> u64 {
 
 /// What does not grow with the flows: targets, fragments, counters.
 const FIXED_MIB: u64 = 6;
-/// The daemon itself, the commands that are run beside it (probes, `status`, `flows`), and source ranges, which are not preallocated.
-const DAEMON_MIB: u64 = 48;
+/// The daemon itself, what the kernel takes while it verifies the programs, the commands that are run beside it (probes, `status`, `flows`), and source
+/// ranges, which are not preallocated.
+const DAEMON_MIB: u64 = 64;
 
 /// What the daemon needs to start.
 const DAEMON_LEAST_MIB: u64 = 16;

@@ -18,12 +18,12 @@ fn memory_follows_the_tables_of_the_families_in_use() {
         assert_eq!(resources["requests"]["memory"], resources["limits"]["memory"]);
         resources["limits"]["memory"].as_str().unwrap().to_owned()
     };
-    // 262144 x 192 B = 48 MiB, x 256 B = 64 MiB; 6 MiB fixed, 48 MiB for the daemon: docs/memory.md.
-    assert_eq!(memory(&Documents::new()), "102Mi");
-    assert_eq!(memory(&Documents::dual_stack()), "166Mi");
+    // 262144 x 192 B = 48 MiB, x 256 B = 64 MiB; 6 MiB fixed, 64 MiB for the daemon: docs/memory.md.
+    assert_eq!(memory(&Documents::new()), "118Mi");
+    assert_eq!(memory(&Documents::dual_stack()), "182Mi");
     let mut documents = Documents::new();
     annotated(&mut documents, "sluice.io/max-flows", "1000000");
-    assert_eq!(memory(&documents), "246Mi", "a power of two of places: 1048576 x 192 B = 192 MiB");
+    assert_eq!(memory(&documents), "262Mi", "a power of two of places: 1048576 x 192 B = 192 MiB");
     assert_eq!(made(&documents).file.gateway.unwrap().max_flows, Some(1_000_000));
     assert_eq!(made(&Documents::new()).file.gateway, None, "the gateway's own default is not written");
 }
@@ -40,7 +40,7 @@ fn resources_of_the_services_own() {
     let of = |text: &str| resources(text).unwrap();
     assert_eq!(
         of("limits: {memory: 0.5Gi}"),
-        json!({"requests": {"cpu": "10m", "memory": "102Mi"}, "limits": {"memory": "512Mi"}})
+        json!({"requests": {"cpu": "10m", "memory": "118Mi"}, "limits": {"memory": "512Mi"}})
     );
     assert_eq!(
         of("requests: {memory: 1Gi, cpu: 100m}"),
@@ -53,7 +53,7 @@ fn resources_of_the_services_own() {
     let refusal = resources("limits: {memory: 64Mi}").unwrap_err();
     assert_eq!(refusal.field, "metadata.annotations[sluice.io/resources]");
     assert_eq!(refusal.fault, "limits.memory is 64Mi, and 262144 flows need 70Mi");
-    assert_eq!(refusal.fix, "raise it to 102Mi or more, or set sluice.io/max-flows lower");
+    assert_eq!(refusal.fix, "raise it to 118Mi or more, or set sluice.io/max-flows lower");
 }
 
 #[test]
