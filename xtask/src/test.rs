@@ -10,7 +10,7 @@ use clap::ValueEnum;
 use comfy_table::{CellAlignment, Table, presets};
 
 use crate::{
-    binaries, build_ebpf, kube,
+    binaries, build_ebpf, cluster, image, kube,
     libtest::{self, Counts},
     lint,
     packages::{self, Group},
@@ -54,13 +54,15 @@ enum Rung {
     Bench,
     /// The controller against a real API server, and with a gateway in namespaces (root)
     Apiserver,
+    /// Sluice from its images and manifests, in a real cluster with kubelets, containerd, Multus and kube-proxy (root)
+    Cluster,
     /// The packet rung and one end-to-end case on other kernels, in virtual machines; no root
     Kernels,
 }
 
 impl Rung {
-    const ALL: [Self; 6] =
-        [Self::Unit, Self::Packet, Self::Netns, Self::Bench, Self::Apiserver, Self::Kernels];
+    const ALL: [Self; 7] =
+        [Self::Unit, Self::Packet, Self::Netns, Self::Bench, Self::Apiserver, Self::Cluster, Self::Kernels];
 
     fn name(self) -> &'static str {
         match self {
@@ -69,12 +71,13 @@ impl Rung {
             Self::Netns => "netns",
             Self::Bench => "bench",
             Self::Apiserver => "apiserver",
+            Self::Cluster => "cluster",
             Self::Kernels => "kernels",
         }
     }
 
     fn needs_root(self) -> bool {
-        matches!(self, Self::Packet | Self::Netns | Self::Bench | Self::Apiserver)
+        matches!(self, Self::Packet | Self::Netns | Self::Bench | Self::Apiserver | Self::Cluster)
     }
 
     fn needs_programs(self) -> bool {
@@ -89,15 +92,16 @@ impl Rung {
         match self {
             Self::Unit => &[],
             Self::Packet | Self::Netns | Self::Bench | Self::Apiserver => &[Group::Network],
+            Self::Cluster => &[Group::Network, Group::Kubernetes],
             Self::Kernels => &[Group::Network, Group::Kernels],
         }
     }
 
     /// Tests at a time; `None`: one for each CPU.
     ///
-    /// The cases of `apiserver` wait for other programs more than they compute: with six at a time, two CPUs are busy.
+    /// The cases of these wait for other programs more than they compute: with six at a time, two CPUs are busy.
     fn threads(self) -> Option<&'static str> {
-        (self == Self::Apiserver).then_some("6")
+        matches!(self, Self::Apiserver | Self::Cluster).then_some("6")
     }
 
     fn command(self, harness: &[String]) -> Command {
@@ -111,6 +115,7 @@ impl Rung {
         command.args(["test", "--no-fail-fast"]);
         match self {
             Self::Unit => command.args(["--workspace", "--lib", "--bins"]),
+            Self::Cluster => command.args(["--package", "sluice-cluster-tests", "--test", self.name()]),
             Self::Bench => command.args(["--package", "sluice-bench", "--test", self.name()]),
             // The second has the real gateway serve what the controller wrote, in namespaces.
             Self::Apiserver => command
@@ -134,6 +139,10 @@ impl Rung {
         if self == Self::Apiserver {
             kube::ensure(kube::CONTROL_PLANE)?;
             kube::ensure(kube::HELM)?;
+        }
+        if self == Self::Cluster {
+            cluster::prepare()?;
+            image::archives()?;
         }
         if self.needs_binaries() {
             binaries::build()?;

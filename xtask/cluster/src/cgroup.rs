@@ -65,6 +65,16 @@ pub fn remove(group: &Path) -> Result<()> {
     }
 }
 
+/// A process in a group with `name` somewhere in its path.
+pub fn process_in(name: &str) -> Option<i32> {
+    let processes = fs::read_dir("/proc").ok()?;
+    processes.flatten().find_map(|process| {
+        let pid = process.file_name().to_str()?.parse().ok()?;
+        let groups = fs::read_to_string(process.path().join("cgroup")).ok()?;
+        groups.contains(name).then_some(pid)
+    })
+}
+
 fn inherit_cpuset(parent: &Path, group: &Path) -> Result<()> {
     for name in CPUSET {
         let (from, to) = (parent.join(name), group.join(name));

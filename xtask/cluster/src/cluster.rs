@@ -16,7 +16,8 @@ use crate::{
     control_plane::{self, ControlPlane},
     credentials::ADMIN,
     images, leftovers,
-    machine::{Machine, finish},
+    machine::Machine,
+    netns::{Netns, describe, finish},
     network,
     node::{self, CONTAINERD, NodeFiles},
     process::Process,
@@ -179,8 +180,9 @@ impl Cluster {
     /// It fails: the error has what it said.
     pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
         let mut command = self.kubectl_command()?;
-        let what = || format!("kubectl {}", arguments.join(" "));
-        finish(command.args(arguments).output().with_context(what)?, what)
+        let output = command.args(arguments).output();
+        let what = describe(&command);
+        finish(output.with_context(|| what.clone())?, &what)
     }
 
     /// Like `kubectl apply --server-side`.
@@ -189,16 +191,16 @@ impl Cluster {
     /// The server refuses it.
     pub fn apply(&self, yaml: &str) -> Result<String> {
         use std::{io::Write as _, process::Stdio};
-        let what = || "kubectl apply".to_owned();
+        let what = "kubectl apply";
         let mut command = self.kubectl_command()?;
         command.args(["apply", "--server-side", "--force-conflicts", "-f", "-"]);
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().with_context(what)?;
+        let mut child = command.spawn().context(what)?;
         if let Some(mut input) = child.stdin.take() {
             // If it ends early, its exit code and message say more than the broken pipe.
             let _ended = input.write_all(yaml.as_bytes());
         }
-        finish(child.wait_with_output().with_context(what)?, what)
+        finish(child.wait_with_output().context(what)?, what)
     }
 
     /// Imports an archive of images on every node.
@@ -279,6 +281,16 @@ impl Cluster {
             .checked_sub(1)
             .and_then(|index| self.nodes.get(index))
             .with_context(|| format!("there is no node {number}"))
+    }
+
+    /// The network of a pod, by its `metadata.uid`.
+    ///
+    /// # Errors
+    /// No process of it runs on this machine.
+    pub fn pod_network(&self, uid: &str) -> Result<Netns> {
+        let pid = cgroup::process_in(&format!("pod{uid}"))
+            .with_context(|| format!("no process of the pod {uid} runs"))?;
+        Netns::of(pid, "the pod")
     }
 
     /// A node's configuration.

@@ -6,7 +6,7 @@
 //!
 //! ```text
 //! cluster        start, find, stop; kubectl; what happens to nodes
-//! machine        one machine: programs in it, commands in its network, its end
+//! machine        one machine: programs in it, its end      netns     commands in its network, or a pod's
 //! network        cables and bridges        addresses      who has which address
 //! control_plane  etcd, API server, ...     node           containerd, kubelet, kube-proxy, Multus
 //! images         what the pods run that are not Sluice's
@@ -23,6 +23,7 @@ pub mod credentials;
 pub mod images;
 pub mod leftovers;
 pub mod machine;
+pub mod netns;
 pub mod network;
 pub mod node;
 pub mod process;

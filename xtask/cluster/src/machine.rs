@@ -7,18 +7,18 @@ use std::{
     io::{BufRead as _, BufReader, Write as _},
     os::unix::{ffi::OsStrExt as _, process::CommandExt as _},
     path::{Path, PathBuf},
-    process::{ChildStdin, Command, Output, Stdio},
-    thread,
+    process::{ChildStdin, Command, Stdio},
 };
 
 use anyhow::{Context, Result, bail};
 use nix::{
     sched::{CloneFlags, setns, unshare},
-    sys::{prctl::set_pdeathsig, signal::Signal},
+    sys::signal::Signal,
     unistd::{chdir, setsid},
 };
 
 use crate::{
+    netns::{Netns, aside, describe, finish},
     process::Process,
     programs,
     spec::{READY, STAY, Spec},
@@ -106,52 +106,39 @@ impl Machine {
         log_file(&self.folder, program)
     }
 
-    /// Its network namespace.
+    /// Its network.
     ///
     /// # Errors
     /// It does not run.
-    pub fn network(&self) -> Result<File> {
-        self.namespace("net")
+    pub fn network(&self) -> Result<Netns> {
+        let network = Netns::of(self.init.pid(), &self.name);
+        // Asked after the file is open: it is no other process's then.
+        self.expect_running()?;
+        network
     }
 
-    /// A command that will run in the machine's network, with everything else as outside: files, processes, working folder. It is killed when the
-    /// thread that starts it ends.
+    /// [`Netns::command`] in its network.
     ///
     /// # Errors
-    /// The machine does not run.
+    /// As there, and if the machine does not run.
     pub fn network_command(&self, program: impl AsRef<OsStr>) -> Result<Command> {
-        let network = self.network()?;
-        let mut command = Command::new(program);
-        // SAFETY: between fork and exec the closure makes two system calls and allocates nothing.
-        unsafe {
-            command.pre_exec(move || {
-                set_pdeathsig(Signal::SIGKILL)?;
-                Ok(setns(&network, CloneFlags::CLONE_NEWNET)?)
-            });
-        }
-        Ok(command)
+        self.network()?.command(program)
     }
 
-    /// Runs a command in the machine's network to its end, and returns what it printed.
+    /// [`Netns::output`] in its network.
     ///
     /// # Errors
-    /// If it fails: the error has what it said.
+    /// As there, and if the machine does not run.
     pub fn output(&self, program: &str, arguments: &[&str]) -> Result<String> {
-        let mut command = self.network_command(program)?;
-        command.args(arguments).stdin(Stdio::null());
-        let what = || format!("{program} {} (in {})", arguments.join(" "), self.name);
-        finish(command.output().with_context(what)?, what)
+        self.network()?.output(program, arguments)
     }
 
-    /// Runs lines of `ip` commands, without the word `ip`.
+    /// [`Netns::ip`] in its network.
     ///
     /// # Errors
-    /// As of [`Self::output`].
+    /// As there, and if the machine does not run.
     pub fn ip(&self, lines: &str) -> Result<()> {
-        lines.lines().try_for_each(|line| {
-            let arguments: Vec<&str> = line.split_whitespace().collect();
-            if arguments.is_empty() { Ok(()) } else { self.output("ip", &arguments).map(drop) }
-        })
+        self.network()?.ip(lines)
     }
 
     /// Runs a command inside to its end, with the machine's own mounts and processes, and returns what it printed.
@@ -167,7 +154,7 @@ impl Machine {
             setns(&processes, CloneFlags::CLONE_NEWPID).context("entering the machine")?;
             command.output().with_context(|| what.clone())
         })?;
-        finish(output, || what)
+        finish(output, &what)
     }
 
     /// Starts a program in the machine's folder; it goes on after this process. Its output is appended to its log.
@@ -228,11 +215,12 @@ impl Machine {
 
     fn namespace(&self, kind: &str) -> Result<File> {
         let file = File::open(format!("/proc/{}/ns/{kind}", self.init.pid()));
-        // Asked after the file is open: it is no other process's then.
-        if !self.init.runs() {
-            bail!("the machine {} does not run", self.name);
-        }
+        self.expect_running()?;
         file.with_context(|| format!("opening the {kind} namespace of {}", self.name))
+    }
+
+    fn expect_running(&self) -> Result<()> {
+        if self.init.runs() { Ok(()) } else { bail!("the machine {} does not run", self.name) }
     }
 
     fn move_inside(&self, command: &mut Command) -> Result<()> {
@@ -255,31 +243,6 @@ impl Machine {
         }
         Ok(())
     }
-}
-
-/// Runs `work` on a thread of its own: to enter or make a process namespace is for all that the thread starts from then on.
-fn aside<T: Send>(work: impl FnOnce() -> Result<T> + Send) -> Result<T> {
-    thread::scope(|scope| match scope.spawn(work).join() {
-        Ok(result) => result,
-        Err(panic) => std::panic::resume_unwind(panic),
-    })
-}
-
-/// What a command printed, or an error with what it said.
-pub(crate) fn finish(output: Output, what: impl FnOnce() -> String) -> Result<String> {
-    if !output.status.success() {
-        bail!("{}: {}: {}", what(), output.status, String::from_utf8_lossy(&output.stderr).trim());
-    }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
-}
-
-fn describe(command: &Command) -> String {
-    let program = Path::new(command.get_program()).file_name().unwrap_or_default();
-    std::iter::once(program)
-        .chain(command.get_args())
-        .map(OsStr::to_string_lossy)
-        .collect::<Vec<_>>()
-        .join(" ")
 }
 
 fn pid_file(folder: &Path, program: &str) -> PathBuf {

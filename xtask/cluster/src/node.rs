@@ -142,6 +142,8 @@ impl NodeFiles {
             "authentication": { "anonymous": { "enabled": true }, "webhook": { "enabled": false } },
             "authorization": { "mode": "AlwaysAllow" },
             "cgroupDriver": "cgroupfs",
+            // Nobody answers there; without an address, each pod gets an Event about that.
+            "clusterDNS": ["10.96.0.10"],
             "cgroupRoot": self.cgroup,
             "failCgroupV1": false,
             "failSwapOn": false,

@@ -1,0 +1,29 @@
+//! Sluice as its users run it: on real kubelets, with containerd, Multus and kube-proxy, from its manifests and images.
+//!
+//! One cluster, with one node, serves all cases; each has a Kubernetes namespace and a piece of the external network of its own, and they run side by
+//! side. What is asked of the API server goes through `kubectl`, as a user asks. Needs root, and what `cargo xtask test cluster` builds.
+//!
+//! ```text
+//! site         the cluster that the cases share
+//! case         what each case starts from: namespace, network, backends, the client
+//! seed         the example of Kube-OVN's documentation, step by step
+//! lifecycle    address given at once or on request, pod replaced, Service deleted: what Kube-OVN's own tests ask for
+//! ports        which packets arrive where
+//! edits        what changes while clients are there
+//! addresses    who gets which address, and what the network outside does
+//! kube_ovn     addresses by way of the pod's network
+//! security     namespaces that enforce Pod Security
+//! ```
+
+#![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
+
+mod addresses;
+mod case;
+mod edits;
+mod kube_ovn;
+mod lifecycle;
+mod ports;
+mod security;
+mod seed;
+mod site;
+mod stream;

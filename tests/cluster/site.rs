@@ -1,0 +1,40 @@
+//! The cluster that the cases share.
+
+use std::io::Write as _;
+use std::path::PathBuf;
+use std::sync::OnceLock;
+use std::time::Instant;
+
+use sluice_cluster::{Cluster, Options, cluster, programs};
+
+/// Sluice's images, as `cargo xtask image` writes them.
+pub fn images() -> Vec<PathBuf> {
+    ["gateway", "controller"]
+        .map(|name| programs::target().unwrap().join(format!("images/sluice-{name}.tar")))
+        .into_iter()
+        .inspect(|file| assert!(file.exists(), "there is no {}: cargo xtask image", file.display()))
+        .collect()
+}
+
+/// A folder for a cluster that ends with this process; `name` is for several of one process.
+pub fn folder(name: &str) -> PathBuf {
+    let parent = programs::target().unwrap().join("cluster-tests");
+    cluster::sweep(&parent).unwrap();
+    parent.join(format!("{}{name}", std::process::id()))
+}
+
+/// The cluster, with Sluice, started by the first who asks. It ends with this process.
+pub fn shared() -> &'static Cluster {
+    static SHARED: OnceLock<Cluster> = OnceLock::new();
+    SHARED.get_or_init(|| {
+        let started = Instant::now();
+        let options = Options { folder: folder(""), nodes: 1, images: images() };
+        let cluster = Cluster::start(&options, &|_| ()).unwrap();
+        cluster.install_sluice().unwrap();
+        let time = started.elapsed();
+        // Past the capture of what tests print, so that it is seen.
+        let mut output = std::io::stdout();
+        writeln!(output, "a cluster with Sluice was ready after {time:.1?}").unwrap();
+        cluster
+    })
+}
