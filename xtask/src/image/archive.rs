@@ -7,9 +7,9 @@ use std::collections::{BTreeMap, HashMap};
 
 use anyhow::{Context, Result};
 use oci_spec::image::{
-    Arch, Config, ConfigBuilder, Descriptor, DescriptorBuilder, ImageConfigurationBuilder, ImageIndexBuilder,
-    ImageManifestBuilder, MediaType, OciLayoutBuilder, Os, Platform, PlatformBuilder, RootFsBuilder,
-    SCHEMA_VERSION, Sha256Digest,
+    ANNOTATION_REF_NAME, Arch, Config, ConfigBuilder, Descriptor, DescriptorBuilder,
+    ImageConfigurationBuilder, ImageIndexBuilder, ImageManifestBuilder, MediaType, OciLayoutBuilder, Os,
+    Platform, PlatformBuilder, RootFsBuilder, SCHEMA_VERSION, Sha256Digest,
 };
 use serde::Serialize;
 use sha2::{Digest, Sha256};
@@ -81,7 +81,11 @@ pub fn pack(image: Image, labels: &BTreeMap<String, String>, variants: &[Variant
         .build()?;
     let mut index = blobs.add(MediaType::ImageIndex, json(&index)?)?;
     let digest = index.digest().to_string();
-    index.set_annotations(Some(HashMap::from([(CONTAINERD_NAME.to_owned(), image.reference())])));
+    index.set_annotations(Some(HashMap::from([
+        (CONTAINERD_NAME.to_owned(), image.reference()),
+        // By which others choose it among what the archive holds.
+        (ANNOTATION_REF_NAME.to_owned(), env!("CARGO_PKG_VERSION").to_owned()),
+    ])));
     let root = ImageIndexBuilder::default()
         .schema_version(SCHEMA_VERSION)
         .media_type(MediaType::ImageIndex)

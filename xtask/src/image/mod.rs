@@ -9,6 +9,7 @@ mod sbom;
 use std::{
     collections::BTreeMap,
     fs,
+    os::unix::fs::{PermissionsExt, symlink},
     path::{Path, PathBuf},
     process::{Command, ExitCode},
     time::{Duration, SystemTime},
@@ -46,7 +47,7 @@ Examples:
   cargo xtask image gateway -o json      one; its file, digest and sizes for scripts
   cargo xtask image --profile dev        quickly, to try something: large and slow images
   ctr -n k8s.io images import target/images/sluice-gateway.tar
-  skopeo copy oci-archive:target/images/sluice-gateway.tar docker://REGISTRY/sluice-gateway:TAG
+  skopeo copy oci-archive:target/images/sluice-gateway.tar:0.1.0 docker://REGISTRY/sluice-gateway:0.1.0
 
 The time in an image is the commit's, or SOURCE_DATE_EPOCH (seconds since 1970).
 docs/images.md says what is in them, and what a bit-for-bit rebuild takes.")]
@@ -128,6 +129,7 @@ fn write(image: Image, args: &Args) -> Result<Written> {
             linked.extend(build_ebpf::packages()?);
         }
         let sbom = sbom::write(image, &linked, &known, &toolchain)?;
+        stage(image, &process::root().join(&args.out).join(arch.oci().to_string()), &program.bytes)?;
         variants.push(Variant { arch: arch.oci(), program: program.bytes, sbom });
     }
     let packed = archive::pack(image, &labels(image)?, &variants)?;
@@ -142,6 +144,25 @@ fn write(image: Image, args: &Args) -> Result<Written> {
         unpacked: packed.unpacked,
         compressed: packed.compressed,
     })
+}
+
+/// Lays out the image's files for `deploy/Dockerfile`, in a folder of the processor and the image.
+fn stage(image: Image, folder: &Path, program: &[u8]) -> Result<()> {
+    let root = folder.join(image.name());
+    let failed = || format!("laying out {}", root.display());
+    if root.exists() {
+        fs::remove_dir_all(&root).with_context(failed)?;
+    }
+    fs::create_dir_all(&root).with_context(failed)?;
+    let file = root.join(image.name());
+    fs::write(&file, program).with_context(failed)?;
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).with_context(failed)?;
+    for (link, to) in image.links() {
+        let link = root.join(link);
+        link.parent().map_or(Ok(()), fs::create_dir_all).with_context(failed)?;
+        symlink(to, link).with_context(failed)?;
+    }
+    Ok(())
 }
 
 /// Nobody who reads the file meanwhile sees half of it.

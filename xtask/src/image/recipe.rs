@@ -73,3 +73,42 @@ impl Image {
 
 /// Where commands without a path are looked for.
 pub const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The Dockerfile that makes the same image of the same files.
+    fn dockerfile() -> String {
+        let mut text = "\
+# The images for those who would rather build them by Docker: of the files that `cargo xtask image` leaves below target/images.
+#
+#     cargo xtask image
+#     docker build --file deploy/Dockerfile --target gateway --tag sluice-gateway target/images
+#
+# xtask/src/image/recipe.rs says what is in here; a unit test there holds the two together.
+"
+        .to_owned();
+        for image in Image::ALL {
+            let name = image.name();
+            let stage = name.trim_start_matches("sluice-");
+            let labels =
+                image.labels().map(|(label, value)| format!("{label}={value:?}")).join(" \\\n      ");
+            text += &format!(
+                "\nFROM scratch AS {stage}\nARG TARGETARCH\nCOPY ${{TARGETARCH}}/{name}/ /\nENV PATH={PATH}\nUSER {}\nWORKDIR /\n\
+                 ENTRYPOINT [{:?}]\nCMD {:?}\nLABEL {labels}\n",
+                image.user(),
+                image.entrypoint(),
+                image.arguments(),
+            );
+        }
+        text
+    }
+
+    #[test]
+    fn the_dockerfile_makes_the_same_images() {
+        let path = concat!(env!("CARGO_MANIFEST_DIR"), "/../deploy/Dockerfile");
+        let committed = std::fs::read_to_string(path).unwrap_or_default();
+        assert!(committed == dockerfile(), "deploy/Dockerfile is to be:\n\n{}", dockerfile());
+    }
+}
