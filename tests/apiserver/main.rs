@@ -36,6 +36,7 @@
 //! * `world.kube_ovn(Version::V1_16, &[&network])` takes over Subnets as Kube-OVN does.
 //! * `world::test_with_own_servers` where the API server itself is stopped: `world.servers.stop_api_server()`. `servers.audited(user)` has
 //!   what was asked of the API server, in the words of roles.
+//! * `containers::Node` runs the pods that the chart makes, as processes with the arguments and the account that they name; `helm::Helm` is Helm.
 //!
 //! A test that panics prints the namespace's objects, Events, the last requests and the controllers' logs.
 
@@ -53,6 +54,7 @@ mod lb_svc;
 mod leftovers;
 mod played;
 mod policy;
+mod release;
 mod reports;
 mod role;
 mod seed;

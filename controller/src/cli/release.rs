@@ -1,9 +1,10 @@
 //! `sluice-controller release`: what is to be done before Sluice is removed.
 
-use anyhow::{Context as _, bail};
+use anyhow::{Context as _, anyhow};
 use kube::Client;
 use sluice_gateway::log::{self, LogFormat};
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 use tracing::info;
 
 use super::cluster;
@@ -54,23 +55,22 @@ impl Release {
             .enable_all()
             .build()
             .context("starting the runtime")?;
-        let (progress, limit) = (Progress::default(), self.timeout.0);
-        let result = runtime.block_on(tokio::time::timeout(limit, self.release(&progress)));
-        match result {
-            Ok(done) => done,
-            Err(_elapsed) => {
-                bail!("not done within {limit:?}; waiting: {}. Run it again to go on", progress.last())
-            }
-        }
+        runtime.block_on(self.release())
     }
 
-    async fn release(self, progress: &Progress) -> anyhow::Result<()> {
+    async fn release(self) -> anyhow::Result<()> {
+        let (progress, limit) = (&Progress::default(), self.timeout.0);
+        let deadline = Instant::now() + limit;
+        let late = |_elapsed| {
+            anyhow!("not done within {limit:?}; waiting: {}. Run it again to go on", progress.last())
+        };
         let config = cluster::config().await?;
         info!(version = env!("CARGO_PKG_VERSION"), cluster = %config.cluster_url, namespace = self.namespace, "release starts");
         let client = Client::try_from(config).context("preparing the connection to the cluster")?;
         let lease = self.election.lease(&client, self.namespace.as_deref());
         if let Some(deployment) = &self.stop {
-            release::stop(&client, &lease.namespace, deployment, progress).await;
+            let stop = release::stop(&client, &lease.namespace, deployment, progress);
+            timeout_at(deadline, stop).await.map_err(late)?;
         }
 
         // As a controller does: one that still runs somewhere must not give back what is taken away here.
@@ -94,12 +94,14 @@ impl Release {
             progress.goes_on();
             release::Release::new(writer, self.namespace, identity()).all(progress).await
         };
-        tokio::select! {
-            released = work => info!(services = released, "released"),
-            lost = &mut leading => lost.context("the task of the lease")?.context("leading")?,
-        }
+        let released = tokio::select! {
+            released = timeout_at(deadline, work) => released.map_err(late),
+            lost = &mut leading => return lost.context("the task of the lease")?.context("leading"),
+        };
+        // Given up also where not all was done, so that the next attempt need not wait for its end.
         drop(done);
         leading.await.context("the task of the lease")?.context("leading")?;
+        info!(services = released?, "released");
         lease.remove(&client).await
     }
 }

@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, watch};
 use tokio::task::JoinSet;
 use tracing::{debug, error, info, warn};
 
-use super::addresses::Addresses;
+use super::addresses::{Addresses, Orphans};
 use super::caches::{self, Caches, Observer, Queue};
 use super::context::Context;
 use super::events::Events;
@@ -182,8 +182,8 @@ async fn on_change(mut lb_svc: watch::Receiver<Option<String>>, context: Arc<Con
 async fn orphans(context: Arc<Context>) {
     loop {
         match context.addresses.collect_orphans().await {
-            Ok(0) => {}
-            Ok(freed) => info!(freed, "freed addresses whose Services are gone"),
+            Ok(Orphans { freed: 0, .. }) => {}
+            Ok(Orphans { freed, .. }) => info!(freed, "freed addresses whose Services are gone"),
             Err(WriteError::NotLeading) => return,
             Err(error) => warn!(%error, "could not look for addresses whose Services are gone"),
         }

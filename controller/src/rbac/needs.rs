@@ -82,13 +82,7 @@ pub const RELEASE_NEEDS: &[Need] = &[
     need(Scope::Served, "apps", "deployments", &["get", "delete"], "each Service's gateway"),
     need(Scope::Served, "", "pods", &["list"], "gateway pods: are they gone"),
     need(Scope::Served, "events.k8s.io", "events", &["create"], "what users are told"),
-    need(
-        Scope::Cluster,
-        "sluice.io",
-        "ipreservations",
-        &["get", "list", "delete"],
-        "addresses that Sluice gave",
-    ),
+    need(Scope::Cluster, "sluice.io", "ipreservations", &["list", "delete"], "addresses that Sluice gave"),
     need(Scope::Cluster, "kubeovn.io", "vips", &["get", "list", "delete"], "addresses that Kube-OVN gave"),
     Need {
         names: &[NAME],

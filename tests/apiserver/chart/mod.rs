@@ -2,6 +2,7 @@
 
 mod dashboard;
 mod generated;
+mod lifecycle;
 mod values;
 
 use serde_json::Value;

@@ -81,15 +81,7 @@ impl Controller {
     /// # Errors
     /// It does not answer.
     pub async fn ask(&self, path: &str) -> Result<(u16, String)> {
-        let mut stream = TcpStream::connect(self.admin).await.context("connecting to the controller")?;
-        let request = format!("GET {path} HTTP/1.1\r\nHost: controller\r\nConnection: close\r\n\r\n");
-        stream.write_all(request.as_bytes()).await.context("asking the controller")?;
-        let mut answer = String::new();
-        stream.read_to_string(&mut answer).await.context("reading the controller's answer")?;
-        let (head, text) = answer.split_once("\r\n\r\n").context("an answer without a head")?;
-        let code =
-            head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("an answer without a code")?;
-        Ok((code, text.to_owned()))
+        ask(self.admin, path).await
     }
 
     /// The value of a metric, by its name and labels as they are printed; `None` if there is none.
@@ -145,4 +137,20 @@ impl Controller {
     fn end(&mut self, signal: Signal) -> ExitStatus {
         self.process.take().expect("the controller runs").end(signal)
     }
+}
+
+/// Asks the admin server of a controller: status code and text.
+///
+/// # Errors
+/// It does not answer.
+pub async fn ask(admin: SocketAddr, path: &str) -> Result<(u16, String)> {
+    let mut stream = TcpStream::connect(admin).await.context("connecting to the controller")?;
+    let request = format!("GET {path} HTTP/1.1\r\nHost: controller\r\nConnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).await.context("asking the controller")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.context("reading the controller's answer")?;
+    let (head, text) = answer.split_once("\r\n\r\n").context("an answer without a head")?;
+    let code =
+        head.split(' ').nth(1).and_then(|code| code.parse().ok()).context("an answer without a code")?;
+    Ok((code, text.to_owned()))
 }

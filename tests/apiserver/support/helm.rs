@@ -3,10 +3,10 @@
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, ensure};
+use sluice_cluster::programs::kubernetes;
 use tokio::process::Command;
 
 use crate::folder::Folder;
-use crate::programs;
 
 /// The chart's name, and that of its release.
 pub const RELEASE: &str = "sluice";
@@ -46,7 +46,7 @@ impl Helm {
     /// # Errors
     /// It has not been built, or fails; the error has what it says.
     pub async fn run(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = Command::new(programs::kubernetes("helm")?);
+        let mut command = Command::new(kubernetes("helm")?);
         for variable in ["HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME"] {
             command.env(variable, self.home.path());
         }

@@ -5,6 +5,7 @@
 //! servers    etcd, kube-apiserver and kube-controller-manager, one set for all tests or one of a test's own
 //! controller `sluice-controller run`
 //! proxy      between controller and API server: counts, cuts, answers in its place
+//! containers of Sluice's own pods, run as processes
 //! helm       installs the chart
 //! kubelet    played: makes pods run
 //! kube_ovn   played: gives addresses
@@ -13,6 +14,7 @@
 
 #![expect(clippy::unwrap_used, clippy::expect_used, reason = "a test panics where it fails")]
 
+pub mod containers;
 pub mod controller;
 mod folder;
 pub mod helm;

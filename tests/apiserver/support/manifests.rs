@@ -1,7 +1,7 @@
 //! Manifests, applied as they are.
 
 use anyhow::{Context, Result};
-use kube::api::{DynamicObject, Patch, PatchParams};
+use kube::api::{DeleteParams, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
 use kube::discovery::{Scope, pinned_kind};
 use kube::{Api, Client, ResourceExt as _};
@@ -13,22 +13,53 @@ use serde_json::Value;
 /// The text is no manifest, or the server refuses an object.
 pub async fn apply(client: &Client, yaml: &str) -> Result<Vec<DynamicObject>> {
     let mut applied = Vec::new();
-    for document in serde_saphyr::from_multiple::<Value>(yaml).context("reading YAML")? {
-        let object: DynamicObject = serde_json::from_value(document).context("a manifest")?;
-        let types = object.types.as_ref().context("a manifest without a kind")?;
-        let what = || format!("applying {} {}", types.kind, object.name_any());
-        let kind = GroupVersionKind::try_from(types).with_context(what)?;
-        let (resource, capabilities) = pinned_kind(client, &kind).await.with_context(what)?;
-        let api: Api<DynamicObject> = match capabilities.scope {
-            Scope::Cluster => Api::all_with(client.clone(), &resource),
-            Scope::Namespaced => {
-                let namespace = object.namespace().unwrap_or_else(|| "default".to_owned());
-                Api::namespaced_with(client.clone(), &namespace, &resource)
-            }
-        };
+    for object in read(yaml)? {
+        let what = || format!("applying {}", describe(&object));
+        let api = api(client, &object).await.with_context(what)?;
         let params = PatchParams::apply("kubectl").force();
         applied
             .push(api.patch(&object.name_any(), &params, &Patch::Apply(&object)).await.with_context(what)?);
     }
     Ok(applied)
+}
+
+/// Like `kubectl delete --ignore-not-found`.
+///
+/// # Errors
+/// The text is no manifest, or the server refuses.
+pub async fn delete(client: &Client, yaml: &str) -> Result<()> {
+    for object in read(yaml)? {
+        let what = || format!("deleting {}", describe(&object));
+        let api = api(client, &object).await.with_context(what)?;
+        match api.delete(&object.name_any(), &DeleteParams::background()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            result => drop(result.with_context(what)?),
+        }
+    }
+    Ok(())
+}
+
+/// The objects of a manifest; documents of comments alone are none.
+fn read(yaml: &str) -> Result<Vec<DynamicObject>> {
+    let documents = serde_saphyr::from_multiple::<Value>(yaml).context("reading YAML")?;
+    let objects = documents.into_iter().filter(|document| !document.is_null());
+    objects.map(|object| serde_json::from_value(object).context("a manifest")).collect()
+}
+
+fn describe(object: &DynamicObject) -> String {
+    let kind = object.types.as_ref().map(|types| types.kind.as_str());
+    format!("{} {}", kind.unwrap_or("an object without a kind"), object.name_any())
+}
+
+/// The API that `object` belongs to.
+async fn api(client: &Client, object: &DynamicObject) -> Result<Api<DynamicObject>> {
+    let types = object.types.as_ref().context("a manifest without a kind")?;
+    let (resource, capabilities) = pinned_kind(client, &GroupVersionKind::try_from(types)?).await?;
+    Ok(match capabilities.scope {
+        Scope::Cluster => Api::all_with(client.clone(), &resource),
+        Scope::Namespaced => {
+            let namespace = object.namespace().unwrap_or_else(|| "default".to_owned());
+            Api::namespaced_with(client.clone(), &namespace, &resource)
+        }
+    })
 }

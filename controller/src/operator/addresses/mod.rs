@@ -18,6 +18,7 @@ use kube::runtime::reflector::Store;
 use tokio::sync::OnceCell;
 
 use self::memory::Memory;
+pub use self::orphans::Orphans;
 use super::writer::{WriteError, Writer};
 use crate::Refusal;
 use crate::api::{Holder, IPReservation, NetworkConfig, Provider, Subnet};

@@ -19,6 +19,15 @@ use crate::select::{Selection, select};
 /// Services in one answer of the API server, of which only what is ours is kept.
 const PAGE: u32 = 500;
 
+/// What became of addresses whose Services are gone.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Orphans {
+    /// Freed.
+    pub freed: usize,
+    /// Kept, since a pod still has them.
+    pub carried: usize,
+}
+
 /// What one Service holds.
 #[derive(Default)]
 struct Holdings {
@@ -27,24 +36,24 @@ struct Holdings {
 }
 
 impl Addresses {
-    /// Frees what Services hold that are gone, or that are not ours any more, once their pods are gone. Returns how many addresses.
+    /// Frees what Services hold that are gone, or that are not ours any more, once their pods are gone.
     ///
     /// # Errors
     /// A read or a write that failed.
-    pub async fn collect_orphans(&self) -> Result<usize, WriteError> {
+    pub async fn collect_orphans(&self) -> Result<Orphans, WriteError> {
         self.load().await?;
         // Before the Services are read: whoever holds something now existed before, so that a new one is not taken for gone.
         let mut holdings = self.holdings().await?;
         if holdings.is_empty() {
-            return Ok(0);
+            return Ok(Orphans::default());
         }
         let holders = self.holders().await?;
         holdings.retain(|holder, _| !holders.contains(&holder.uid));
-        let mut freed = 0;
+        let mut orphans = Orphans::default();
         for (holder, holdings) in &holdings {
-            freed += self.collect(holder, holdings).await?;
+            self.collect(holder, holdings, &mut orphans).await?;
         }
-        Ok(freed)
+        Ok(orphans)
     }
 
     /// Everything that is held by Services of our namespaces.
@@ -80,29 +89,37 @@ impl Addresses {
         }
     }
 
-    async fn collect(&self, holder: &Holder, holdings: &Holdings) -> Result<usize, WriteError> {
+    async fn collect(
+        &self,
+        holder: &Holder,
+        holdings: &Holdings,
+        orphans: &mut Orphans,
+    ) -> Result<(), WriteError> {
         // A pass that gives an address to a Service that has just become ours again comes before or after this.
-        let Some(_turn) = self.memory.turn(&holder.uid) else { return Ok(0) };
+        let Some(_turn) = self.memory.turn(&holder.uid) else { return Ok(()) };
         let api: Api<Service> = Api::namespaced(self.writer.client().clone(), &holder.namespace);
         let live = api.get_opt(&holder.name).await?.filter(|live| live.uid().as_ref() == Some(&holder.uid));
         if live.as_ref().is_some_and(may_hold) {
-            return Ok(0);
+            return Ok(());
         }
         let carried = self.carried_by_pods_of(holder).await?;
-        let mut freed = 0;
         for reservation in &holdings.reservations {
-            if !carried.contains(&reservation.spec.address) {
+            if carried.contains(&reservation.spec.address) {
+                orphans.carried += 1;
+            } else {
                 self.free(reservation, holder).await?;
-                freed += 1;
+                orphans.freed += 1;
             }
         }
         for vip in &holdings.vips {
-            if !vip_addresses(vip).iter().any(|address| carried.contains(address)) {
+            if vip_addresses(vip).iter().any(|address| carried.contains(address)) {
+                orphans.carried += 1;
+            } else {
                 self.free_vip(holder, vip).await?;
-                freed += 1;
+                orphans.freed += 1;
             }
         }
-        Ok(freed)
+        Ok(())
     }
 
     /// The addresses in the annotations of gateway pods of a Service that is gone, as the API server has them now.

@@ -19,7 +19,7 @@ use super::addresses::{Addresses, KubeOvnMode};
 use super::cleanup::{self, Left};
 use super::events::Events;
 use super::finalizer;
-use super::writer::Writer;
+use super::writer::{WriteError, Writer};
 use crate::api::namespaced_name;
 
 /// Services that are let go of at a time.
@@ -65,9 +65,15 @@ impl Release {
             released += found.len();
             self.let_go(found, progress).await;
         }
-        let orphans = progress.attempt(AGAIN, async || Ok(self.addresses.collect_orphans().await?)).await;
-        info!(services = released, orphans, "nothing of any Service is left");
-        released
+        loop {
+            let orphans = progress.attempt(AGAIN, async || Ok(self.addresses.collect_orphans().await?)).await;
+            if orphans.carried == 0 {
+                return released;
+            }
+            progress
+                .waits(&[format!("pods of Services that are gone still have {} addresses", orphans.carried)]);
+            tokio::time::sleep(AGAIN).await;
+        }
     }
 
     /// Lets go of `services`, all of them.
@@ -99,7 +105,7 @@ impl Release {
     }
 
     /// The Services with our finalizer.
-    async fn held(&self) -> kube::Result<Vec<Service>> {
+    async fn held(&self) -> Result<Vec<Service>, WriteError> {
         let mut held = Vec::new();
         let mut page = ListParams::default().limit(PAGE);
         loop {

@@ -45,8 +45,12 @@ impl Progress {
                     return done;
                 }
                 Err(error) => {
-                    warn!("{error:#}; trying again");
-                    *self.lock() = format!("{error:#}");
+                    let error = format!("{error:#}");
+                    let mut last = self.lock();
+                    if *last != error {
+                        warn!("{error}; trying again");
+                        *last = error;
+                    }
                 }
             }
             tokio::time::sleep(period).await;

@@ -11,7 +11,7 @@ use serde_json::json;
 use tracing::info;
 
 use super::Progress;
-use crate::operator::writer::FIELD_MANAGER;
+use crate::operator::writer::{FIELD_MANAGER, WriteError};
 
 /// Between two looks.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -27,7 +27,10 @@ pub async fn stop(client: &Client, namespace: &str, name: &str, progress: &Progr
     let pods: Api<Pod> = Api::namespaced(client.clone(), namespace);
     let params = ListParams::default().labels(&selector);
     loop {
-        let list = async || pods.list(&params).await.context("looking for pods of the controller");
+        let list = async || {
+            let list = pods.list(&params).await.map_err(WriteError::from);
+            list.context("looking for pods of the controller")
+        };
         let running: Vec<String> = progress.attempt(AGAIN, list).await.iter().map(describe).collect();
         if running.is_empty() {
             return;
@@ -50,8 +53,10 @@ async fn scale(client: &Client, namespace: &str, name: &str) -> anyhow::Result<O
             let selector = selector.filter(|selector| !selector.is_empty());
             Ok(Some(selector.context("its answer names no pods").with_context(what)?))
         }
-        Err(kube::Error::Api(status)) if status.code == 404 => Ok(None),
-        Err(error) => Err(error).with_context(what),
+        Err(error) => match WriteError::from(error) {
+            WriteError::NotFound(_) => Ok(None),
+            error => Err(error).with_context(what),
+        },
     }
 }
 

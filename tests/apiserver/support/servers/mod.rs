@@ -29,7 +29,7 @@ use crate::process::Process;
 const SERVICE_RANGES: &str = "10.96.0.0/12,fd00:10:109::/112";
 /// The controllers of the controller manager that tests need.
 const CONTROLLERS: &str = "deployment-controller,replicaset-controller,garbage-collector-controller,\
-                           namespace-controller,serviceaccount-controller";
+                           namespace-controller,serviceaccount-controller,job-controller";
 /// How long a server may take to answer, on a loaded machine.
 const START: Duration = Duration::from_secs(60);
 
@@ -122,6 +122,11 @@ impl Servers {
     pub fn kubeconfig(&self, token: &str, namespace: &str) -> String {
         let authority = self.folder.file(credentials::AUTHORITY).display().to_string();
         kubeconfig(&format!("https://{}", self.address), Some(&authority), token, namespace)
+    }
+
+    /// A kubeconfig by which everything may be done.
+    pub fn admin_kubeconfig(&self) -> String {
+        self.kubeconfig(ADMIN.name, "default")
     }
 
     /// What users with this name have asked for so far.

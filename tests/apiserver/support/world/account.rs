@@ -1,8 +1,10 @@
 //! The namespace, and the user that controllers run as, with the role that they get.
 
+use std::path::PathBuf;
+
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::ServiceAccount;
-use kube::api::PostParams;
+use kube::api::{Api, PostParams};
 use serde_json::json;
 
 use super::World;
@@ -43,10 +45,20 @@ impl World {
 
     /// A token of that account.
     pub async fn controller_token(&self) -> String {
-        let spec = TokenRequestSpec { expiration_seconds: Some(3600), ..TokenRequestSpec::default() };
-        let request = TokenRequest { spec, ..TokenRequest::default() };
-        let accounts = self.api::<ServiceAccount>();
-        let token = accounts.create_token_request(ACCOUNT, &PostParams::default(), &request).await.unwrap();
-        token.status.unwrap().token
+        token(&self.api(), ACCOUNT).await
     }
+
+    /// The file of a kubeconfig for another account of the test's namespace.
+    pub async fn kubeconfig_of(&self, account: &str) -> PathBuf {
+        let kubeconfig = self.servers.kubeconfig(&token(&self.api(), account).await, &self.namespace);
+        self.folder.write(&format!("{account}.kubeconfig"), &kubeconfig).unwrap()
+    }
+}
+
+/// A token of an account, good for an hour.
+pub async fn token(accounts: &Api<ServiceAccount>, account: &str) -> String {
+    let spec = TokenRequestSpec { expiration_seconds: Some(3600), ..TokenRequestSpec::default() };
+    let request = TokenRequest { spec, ..TokenRequest::default() };
+    let token = accounts.create_token_request(account, &PostParams::default(), &request).await.unwrap();
+    token.status.unwrap().token
 }

@@ -22,6 +22,7 @@ use crate::kube_ovn::{KubeOvn, Version};
 use crate::kubelet::Kubelet;
 use crate::proxy::Proxy;
 use crate::servers::{Servers, kubeconfig};
+pub use account::token;
 pub use gateway::annotate;
 pub use network::{Network, NetworkBuilder};
 pub use service::{ServiceBuilder, vips};

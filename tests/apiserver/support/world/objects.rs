@@ -47,9 +47,17 @@ impl World {
         .await;
     }
 
-    /// The reservations of a network's addresses, lowest first.
+    /// Deletes what [`Self::apply`] has made of the manifests.
+    pub async fn delete(&self, yaml: &str) {
+        manifests::delete(&self.client, yaml).await.unwrap();
+    }
+
+    /// The reservations of a network's addresses, lowest first; none where they are not defined.
     pub async fn reservations(&self, network: &Network) -> Vec<IPReservation> {
-        let mut all = self.cluster_api::<IPReservation>().list(&ListParams::default()).await.unwrap().items;
+        let mut all = match self.cluster_api::<IPReservation>().list(&ListParams::default()).await {
+            Err(kube::Error::Api(status)) if status.code == 404 => return Vec::new(),
+            all => all.unwrap().items,
+        };
         all.retain(|reservation| reservation.spec.provider == network.provider.to_string());
         all.sort_by_key(|reservation| reservation.spec.address);
         all
