@@ -12,6 +12,7 @@
 //! edits        what changes while clients are there
 //! addresses    who gets which address, and what the network outside does
 //! kube_ovn     addresses by way of the pod's network
+//! drop_in      pods as stock Kube-OVN makes them, with the gateway's image
 //! security     namespaces that enforce Pod Security
 //! ```
 
@@ -19,6 +20,7 @@
 
 mod addresses;
 mod case;
+mod drop_in;
 mod edits;
 mod kube_ovn;
 mod lifecycle;

@@ -64,6 +64,17 @@ pub fn build_data_path_bench() -> Result<PathBuf> {
     Ok(target().join("release/sluice-bench"))
 }
 
+/// Builds what measures the images. Returns where it is.
+///
+/// # Errors
+/// If the compiler refuses it.
+pub fn build_image_bench() -> Result<PathBuf> {
+    let mut command = process::cargo();
+    command.args(["build", "--package", "sluice-bench", "--bin", "sluice-bench-image"]);
+    process::run_quietly("building what measures them", &mut command)?;
+    Ok(path("sluice-bench-image"))
+}
+
 /// Where [`build`] puts a program.
 pub fn path(name: &str) -> PathBuf {
     target().join("debug").join(name)

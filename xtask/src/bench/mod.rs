@@ -3,6 +3,7 @@
 mod controller;
 mod data_path;
 mod figures;
+mod image;
 
 use std::process::{Command, ExitCode};
 
@@ -36,6 +37,7 @@ pub struct Args {
 #[derive(Subcommand)]
 enum What {
     Controller(controller::Args),
+    Image(image::Args),
     /// Packets per second of one core, beside iptables, nftables, routing and bare redirects
     Pps(data_path::Args),
 }
@@ -44,6 +46,7 @@ enum What {
 pub fn run(args: &Args) -> Result<ExitCode> {
     let mut bench = match &args.what {
         What::Controller(args) => controller::prepare(args)?,
+        What::Image(args) => image::prepare(args)?,
         What::Pps(args) => data_path::prepare("pps", args)?,
     };
     ui::heading("Measuring");

@@ -72,7 +72,7 @@ pub struct Args {
 /// A written archive.
 #[derive(Serialize)]
 #[serde(rename_all = "camelCase")]
-struct Written {
+pub struct Written {
     /// As containerd names it after an import.
     reference: String,
     file: PathBuf,
@@ -107,6 +107,14 @@ pub fn run(args: &Args) -> Result<ExitCode> {
 /// # Errors
 /// If the compiler refuses a program.
 pub fn archives() -> Result<Vec<PathBuf>> {
+    Ok(released()?.into_iter().map(|written| written.file).collect())
+}
+
+/// Builds what is released into `target/images`.
+///
+/// # Errors
+/// If the compiler refuses a program.
+pub fn released() -> Result<Vec<Written>> {
     let args = Args {
         images: Vec::new(),
         out: FOLDER.into(),
@@ -115,7 +123,7 @@ pub fn archives() -> Result<Vec<PathBuf>> {
         output: Output::Table,
     };
     build_ebpf::objects(false)?;
-    Image::ALL.into_iter().map(|image| Ok(write(image, &args)?.file)).collect()
+    Image::ALL.into_iter().map(|image| write(image, &args)).collect()
 }
 
 fn write(image: Image, args: &Args) -> Result<Written> {
