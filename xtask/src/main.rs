@@ -38,6 +38,7 @@ and Ubuntu; elsewhere it prints the exact commands. On a fresh machine with Rust
   cargo xtask image         container images of gateway and controller
   cargo xtask cluster up    a real Kubernetes cluster on this machine (root)
   cargo xtask bench controller   what the controller takes for 1000 Services
+  cargo xtask bench image        what the gateway's image takes to start, and in memory
 
 Environment:
   SLUICE_BPF_RUSTC=PATH     the rustc for the BPF programs, in place of xtask's choice

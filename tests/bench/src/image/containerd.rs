@@ -11,8 +11,8 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use sluice_tests::wait;
 
-/// Of containerd, not of Kubernetes.
-const NAMESPACE: &str = "sluice-bench";
+/// Where control groups are, those of version 1 in a folder for each controller.
+const CONTROL_GROUPS: &str = "/sys/fs/cgroup";
 /// How long it may take to start on a loaded machine.
 const START: Duration = Duration::from_secs(30);
 
@@ -55,7 +55,7 @@ impl Containerd {
 
     fn command(&self, arguments: &[&str]) -> Command {
         let mut command = Command::new("ctr");
-        command.arg("--address").arg(self.socket()).args(["--namespace", NAMESPACE]).args(arguments);
+        command.arg("--address").arg(self.socket()).args(["--namespace", &namespace()]).args(arguments);
         command.stdin(Stdio::null());
         command
     }
@@ -65,11 +65,22 @@ impl Containerd {
     }
 }
 
+/// Of containerd, not of Kubernetes. Its containers' control groups are in one of this name.
+fn namespace() -> String {
+    format!("sluice-bench-{}", std::process::id())
+}
+
 impl Drop for Containerd {
     fn drop(&mut self) {
         if let Ok(pid) = i32::try_from(self.child.id()) {
             let _gone = kill(Pid::from_raw(pid), Signal::SIGTERM);
         }
         let _ended = self.child.wait();
+        let controllers =
+            fs::read_dir(CONTROL_GROUPS).into_iter().flatten().flatten().map(|entry| entry.path());
+        for folder in controllers.chain([CONTROL_GROUPS.into()]) {
+            // It is not there for every controller.
+            let _none = fs::remove_dir(folder.join(namespace()));
+        }
     }
 }
