@@ -56,7 +56,7 @@ pub fn build(debug_log: bool) -> Result<()> {
 /// # Errors
 /// If the tools cannot be had, or the build fails.
 pub fn objects(debug_log: bool) -> Result<Vec<(&'static str, Vec<u8>)>> {
-    process::run_quietly("building the BPF programs", &mut command(debug_log)?)?;
+    process::run_quietly("building the BPF programs", &mut command(&PACKAGES, debug_log)?)?;
 
     let from = target_dir().join(TARGET).join(PROFILE);
     let to = folder();
@@ -71,20 +71,21 @@ pub fn objects(debug_log: bool) -> Result<Vec<(&'static str, Vec<u8>)>> {
     Ok(objects)
 }
 
-/// The packages that the objects are made of. To be asked when they are built.
+/// The packages that the gateway's objects are made of. To be asked when they are built.
 ///
 /// # Errors
 /// If they cannot be built.
 pub fn packages() -> Result<BTreeSet<PackageId>> {
-    let linked = image::linked("looking into the BPF programs", &mut command(false)?, TARGET)?;
+    let mut command = command(&["--package", "sluice-gateway-ebpf"], false)?;
+    let linked = image::linked("looking into the BPF programs", &mut command, TARGET)?;
     Ok(linked.packages)
 }
 
-fn command(debug_log: bool) -> Result<Command> {
+fn command(packages: &[&str], debug_log: bool) -> Result<Command> {
     let compiler = toolchain::ensure()?;
     let linker = tools::bpf_linker(&compiler)?;
     let mut command = cargo(&compiler, &linker);
-    command.arg("build").args(PACKAGES).args(["--bins", "--features"]);
+    command.arg("build").args(packages).args(["--bins", "--features"]);
     command.arg(if debug_log { "programs,log" } else { "programs" }).args(target_args());
     Ok(command)
 }

@@ -79,7 +79,9 @@ pub fn write(
         .map(|package| {
             let version = package.version.to_string();
             let url = format!("pkg:cargo/{}@{version}", package.name);
-            component(&package.name, &version, package.license.as_deref().unwrap_or("NOASSERTION"), &url)
+            // The slash is how licences were written before SPDX had expressions.
+            let license = package.license.as_deref().unwrap_or("NOASSERTION").replace('/', " OR ");
+            component(&package.name, &version, &license, &url)
         })
         .chain(toolchain.components.iter().cloned())
         .collect();
@@ -108,4 +110,37 @@ fn component(name: &str, version: &str, license: &str, url: &str) -> Value {
         "purl": url,
         "licenses": [{ "expression": license }],
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_linked_is_listed_and_nothing_else_of_the_lock_file() {
+        let known = packages().unwrap();
+        let linked = ["sluice-controller", "anyhow", "serde_json"].map(|name| {
+            let package = known.packages.iter().find(|package| package.name == name).unwrap();
+            package.id.clone()
+        });
+        let toolchain = Toolchain::ask().unwrap();
+        let text = write(Image::Controller, &linked.into(), &known, &toolchain).unwrap();
+        let document: Value = serde_json::from_slice(&text).unwrap();
+        let components = document["components"].as_array().unwrap();
+        let names: Vec<&str> =
+            components.iter().map(|component| component["name"].as_str().unwrap()).collect();
+        assert_eq!(names, ["anyhow", "serde_json", "rust-std", "glibc", "libgcc"]);
+        let subject = &document["metadata"]["component"];
+        assert_eq!(
+            (&subject["name"], &subject["type"]),
+            (&json!("sluice-controller"), &json!("application"))
+        );
+        assert_eq!(document["dependencies"][0]["ref"], subject["bom-ref"]);
+        for component in components {
+            let field = |name: &str| component[name].as_str().unwrap();
+            assert_eq!(field("bom-ref"), field("purl"));
+            assert!(field("purl").ends_with(&format!("/{}@{}", field("name"), field("version"))));
+            assert!(!component["licenses"][0]["expression"].as_str().unwrap().contains('/'));
+        }
+    }
 }
