@@ -22,7 +22,7 @@ fn stored(wanted: &Value) -> Value {
     container["terminationMessagePath"] = "/dev/termination-log".into();
     container["livenessProbe"]["successThreshold"] = 1.into();
     container["env"][0]["valueFrom"]["fieldRef"]["apiVersion"] = "v1".into();
-    container["resources"]["limits"]["memory"] = "104448Ki".into();
+    container["resources"]["limits"]["memory"] = "120832Ki".into();
     live["status"] = json!({"observedGeneration": 1});
     live
 }
