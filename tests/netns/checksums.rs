@@ -3,22 +3,40 @@
 
 use std::net::SocketAddr;
 
+use sluice_gateway::status::AttachMode;
 use sluice_tests::addresses::Family;
 use sluice_tests::gateway::{GatewayUnderTest, Sluice};
 use sluice_tests::peers::{Client, UdpClient, UdpOutcome, pattern_hash};
 use sluice_tests::script::{self, Servers};
-use sluice_tests::topology::{Place, Topology};
-use sluice_tests::wait::PATIENCE;
+use sluice_tests::topology::{Builder, External, Place, Topology};
+use sluice_tests::wait::{PATIENCE, until};
 
 /// Bytes of a transfer in each direction, in super-packets.
 const BULK: u64 = 1_000_000;
 
 #[test]
 fn checksums_are_right_whoever_fills_them_in() {
-    let topology = script::topology().build().unwrap();
+    right_through(script::topology());
+}
+
+/// XDP cannot tell a device to fill one in, and leaves such packets to tc.
+#[test]
+fn nor_does_xdp_spoil_them() {
+    right_through(script::topology().external(External::Veth).takes_xdp());
+}
+
+fn right_through(topology: Builder) {
+    let topology = topology.build().unwrap();
     let _servers = Servers::start(&topology).unwrap();
     let mut sluice = Sluice::new(&topology).unwrap();
     sluice.serve(&topology, &script::spec()).unwrap();
+    if topology.is_for_xdp() {
+        // `auto` tries once the gateway serves.
+        until("XDP is chosen", PATIENCE, || {
+            Ok(sluice.status()?.attach.filter(|attach| attach.mode == AttachMode::Xdp))
+        })
+        .unwrap();
+    }
 
     // The first device behind the gateway, in either direction, has to complete what is still open: as one with a wire behind it
     // has to, and unlike the receiving end of a virtual link, which takes an open checksum for a right one.

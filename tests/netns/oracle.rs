@@ -17,6 +17,10 @@ fn observe<G: GatewayUnderTest>(
     let mut gateway = make(&topology);
     gateway.serve(&topology, &script::spec()).unwrap();
     let record = script::run(&topology, extent).unwrap();
+    if topology.is_for_xdp() && gateway.name() == "sluice" {
+        let redirected = topology.redirected_by_xdp().unwrap();
+        assert!(redirected > 10_000, "XDP has redirected {redirected} packets only");
+    }
     println!("{}: {} cases in {:.1?}", gateway.name(), record.len(), started.elapsed());
     record
 }

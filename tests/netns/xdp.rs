@@ -35,13 +35,6 @@ fn taken_at(sluice: &Sluice, mode: AttachMode, patience: Duration) -> String {
     .unwrap()
 }
 
-/// Packets that XDP on `net1` has redirected, as the driver counts them.
-fn redirected(topology: &Topology) -> u64 {
-    let text = topology.pod.output("ethtool", &["-S", "net1"]).unwrap();
-    let counters = text.lines().filter_map(|line| line.split_once("_xdp_redirect:"));
-    counters.map(|(_, count)| count.trim().parse::<u64>().unwrap()).sum()
-}
-
 /// Packets dropped for any reason.
 fn drops(sluice: &Sluice) -> u64 {
     sluice.status().unwrap().drops.iter().map(|drop| drop.packets).sum()
@@ -88,7 +81,7 @@ fn the_mode_changes_under_load_and_no_packet_is_lost() {
     let load = Load::start(&topology);
     load.goes_on();
     let before = sluice.status().unwrap();
-    assert_eq!(redirected(&topology), 0);
+    assert_eq!(topology.redirected_by_xdp().unwrap(), 0);
 
     for round in 0..3 {
         sluice.edit(&topology, &spec(Attach::Xdp)).unwrap();
@@ -96,16 +89,20 @@ fn the_mode_changes_under_load_and_no_packet_is_lost() {
         assert!(reason.contains("eth0") && reason.contains("10.16.0.1"), "{reason}");
         let program = sluice.status().unwrap().programs.into_iter().find(|program| program.mode == "xdp");
         assert_eq!(program.unwrap().name, "xdp_v4");
-        let redirects = redirected(&topology);
+        let redirects = topology.redirected_by_xdp().unwrap();
         load.goes_on();
         // Three rounds of 40 streams in each of two families, whose every packet with data is XDP's.
-        assert!(redirected(&topology) >= redirects + 240, "round {round}");
+        assert!(topology.redirected_by_xdp().unwrap() >= redirects + 240, "round {round}");
 
         sluice.edit(&topology, &spec(Attach::Tc)).unwrap();
         taken_at(&sluice, AttachMode::Tc, PATIENCE);
-        let redirects = redirected(&topology);
+        let redirects = topology.redirected_by_xdp().unwrap();
         load.goes_on();
-        assert_eq!(redirected(&topology), redirects, "round {round}: taken by XDP after it was taken away");
+        assert_eq!(
+            topology.redirected_by_xdp().unwrap(),
+            redirects,
+            "round {round}: taken by XDP after it was taken away"
+        );
     }
 
     let after = sluice.status().unwrap();
@@ -134,9 +131,9 @@ fn a_way_that_no_longer_arrives_is_left_and_taken_again() {
 
     topology.set_takes_xdp(true).unwrap();
     taken_at(&sluice, AttachMode::Xdp, NEXT_TRY);
-    let redirects = redirected(&topology);
+    let redirects = topology.redirected_by_xdp().unwrap();
     load.goes_on();
-    assert!(redirected(&topology) > redirects);
+    assert!(topology.redirected_by_xdp().unwrap() > redirects);
     load.finish();
 }
 
@@ -173,9 +170,9 @@ fn it_outlives_the_loader_and_goes_with_cleanup() {
 
     for signal in [Signal::SIGKILL, Signal::SIGTERM] {
         sluice.stop(signal).unwrap();
-        let redirects = redirected(&topology);
+        let redirects = topology.redirected_by_xdp().unwrap();
         load.goes_on();
-        assert!(redirected(&topology) > redirects, "after {signal}");
+        assert!(topology.redirected_by_xdp().unwrap() > redirects, "after {signal}");
         sluice.start(&topology).unwrap();
         load.goes_on();
     }

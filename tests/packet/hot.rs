@@ -26,7 +26,7 @@ fn add(a: u16, b: u16) -> u16 {
 
 /// A payload of two bytes that makes the transport checksum equal to the sum of the pseudo-header, which is what the
 /// field holds while the checksum is still to be filled in. `build` makes the frame, whose checksum is at `at`.
-fn lookalike<N: Net>(protocol: u8, length: u8, at: usize, build: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
+pub fn lookalike<N: Net>(protocol: u8, length: u8, at: usize, build: impl Fn(&[u8]) -> Vec<u8>) -> Vec<u8> {
     let (source, destination) = (N::CLIENT, N::VIP);
     let pseudo =
         sum(&[bytemuck::bytes_of(&source), bytemuck::bytes_of(&destination), &[0, protocol], &[0, length]]);

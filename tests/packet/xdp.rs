@@ -4,6 +4,7 @@ use sluice_gateway_ebpf::{maps::Hop, packet::ETHERNET};
 
 use crate::{
     build::{Tcp, tcp},
+    hot::lookalike,
     rig::{Net, Rig, TARGET, clock},
 };
 
@@ -13,6 +14,7 @@ both_families!(
     only_while_the_way_is_known_to_arrive,
     only_targets_behind_the_next_hop,
     a_packet_in_several_buffers_is_left_alone,
+    a_checksum_to_be_filled_in_is_left_alone,
 );
 
 /// `XDP_PASS`
@@ -97,4 +99,13 @@ fn a_packet_in_several_buffers_is_left_alone<N: Net>() {
     let jumbo = frame(8000);
     assert!(jumbo.len() > ETHERNET as usize + 8000);
     assert_declined(&rig, &jumbo);
+}
+
+/// Whether its field holds the sum of the pseudo-header for that reason or by chance: here nobody could tell.
+fn a_checksum_to_be_filled_in_is_left_alone<N: Net>() {
+    let (rig, _) = established::<N>();
+    let at = ETHERNET as usize + N::HEADER as usize + 16;
+    let segment = |payload: &[u8]| tcp::<N>(N::CLIENT, N::VIP, &Tcp { payload, ..Tcp::default() });
+    assert_declined(&rig, &lookalike::<N>(6, 22, at, segment));
+    assert_eq!(rig.xdp(&segment(b"ab"), 1).verdict, REDIRECT);
 }

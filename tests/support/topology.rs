@@ -230,6 +230,18 @@ impl Topology {
         self.node.output("ethtool", &["-K", "pod0", "gro", if takes { "on" } else { "off" }]).map(drop)
     }
 
+    /// Packets that XDP on a veth `net1` has redirected, as its driver counts them.
+    pub fn redirected_by_xdp(&self) -> Result<u64> {
+        let text = self.pod.output("ethtool", &["-S", "net1"])?;
+        let counts = text.lines().filter_map(|line| line.split_once("_xdp_redirect:"));
+        counts.map(|(_, count)| count.trim().parse::<u64>().context("reading a counter of net1")).sum()
+    }
+
+    /// Whether XDP works in the pod.
+    pub fn is_for_xdp(&self) -> bool {
+        self.builder.external == External::Veth && self.builder.takes_xdp
+    }
+
     /// Leaves published namespaces in place when this value goes.
     pub fn keep(mut self) {
         for netns in self.all_mut() {

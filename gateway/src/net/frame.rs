@@ -232,4 +232,50 @@ mod tests {
         assert_eq!(frames[0], request);
         assert_eq!((frames[1].len(), frames[1][21]), (42, 2), "the same as a reply");
     }
+
+    const MAC: [u8; 6] = [0, 0, 0, 0x45, 0xf4, 0x29];
+    const ROUTER: [u8; 6] = [2, 0, 0, 0, 0, 1];
+
+    /// The layouts of RFC 826 and RFC 4861, byte by byte.
+    #[test]
+    fn questions_to_a_neighbour() {
+        let ask =
+            |neighbour: &str, own: &str| solicitation(neighbour.parse().unwrap(), own.parse().unwrap(), MAC);
+        let request = b"\xff\xff\xff\xff\xff\xff\x00\x00\x00\x45\xf4\x29\x08\x06\
+            \x00\x01\x08\x00\x06\x04\x00\x01\
+            \x00\x00\x00\x45\xf4\x29\x0a\x10\x00\x02\
+            \x00\x00\x00\x00\x00\x00\x0a\x10\x00\x01";
+        assert_eq!(ask("10.16.0.1", "10.16.0.2").unwrap(), request);
+        let solicitation = ask("fd00:16::a1b:2c3d", "fd00:16::2").unwrap();
+        assert_eq!(solicitation[..14], *b"\x33\x33\xff\x1b\x2c\x3d\x00\x00\x00\x45\xf4\x29\x86\xdd");
+        assert_eq!(solicitation[38..54], "ff02::1:ff1b:2c3d".parse::<Ipv6Addr>().unwrap().octets());
+        assert_eq!(
+            (solicitation[20], solicitation[21], solicitation[54], solicitation[78]),
+            (58, 255, 135, 1)
+        );
+        assert_eq!(ask("10.16.0.1", "fd00:16::2"), None);
+    }
+
+    #[test]
+    fn only_an_answer_of_the_neighbour_counts() {
+        let own: (Ipv4Addr, _) = ([10, 16, 0, 2].into(), MAC);
+        let router: (Ipv4Addr, _) = ([10, 16, 0, 1].into(), ROUTER);
+        let mut reply = arp(ArpOperation::Reply, router, own);
+        reply[..6].copy_from_slice(&MAC);
+        let heard = |frame: &[u8]| answer(frame, router.0.into(), MAC);
+        assert_eq!(heard(&reply), Some(ROUTER));
+        assert_eq!(heard(&reply[..40]), Some(ROUTER), "the rest is not looked at");
+        assert_eq!(heard(&reply[..30]), None);
+        assert_eq!(answer(&reply, own.0.into(), MAC), None, "somebody else's address");
+        assert_eq!(answer(&reply, router.0.into(), ROUTER), None, "to somebody else");
+        let mut question = arp(ArpOperation::Request, router, own);
+        question[..6].copy_from_slice(&MAC);
+        assert_eq!(heard(&question), None);
+
+        let address: Ipv6Addr = "fd00:16::1".parse().unwrap();
+        let mut advertisement = neighbour_advertisement(address, ROUTER);
+        advertisement[..6].copy_from_slice(&MAC);
+        assert_eq!(answer(&advertisement, address.into(), MAC), Some(ROUTER));
+        assert_eq!(answer(&advertisement, "fd00:16::9".parse().unwrap(), MAC), None);
+    }
 }

@@ -77,19 +77,23 @@ impl DataPlane {
         }
         let devices = devices(&config.gateway);
         let attached = data_path.attach(&devices).context("attaching the programs")?;
-        let attach = self.xdp.settle(config, interfaces, data_path).context("choosing between XDP and tc")?;
+        // Packets are served whatever becomes of this.
+        let attach = self.xdp.settle(config, interfaces, data_path);
         let moved = self.devices.replace(devices.clone()) != Some(devices.clone());
         let reader =
             if reloaded || moved { Some(Reader::open(&self.pins, devices, data_path)?) } else { None };
         let mut problems: Vec<String> = plan.problems.iter().map(ToString::to_string).collect();
         problems.extend(attached.leftovers);
-        problems.extend(xdp::problem(&attach));
+        problems.extend(match &attach {
+            Ok(attach) => xdp::problem(attach),
+            Err(error) => Some(format!("choosing between XDP and tc: {error:#}")),
+        });
         let wanted = config.gateway.max_flows;
         for (table, entries) in data_path.kept_sizes(wanted).context("asking for the flow tables' sizes")? {
             let fix = "the table keeps its flows and its size until the pod is made anew";
             problems.push(format!("{table} holds {entries} flows, maxFlows is {wanted}: {fix}"));
         }
-        Ok(Applied { attach: Some(attach), problems, reader, sweep: plan.sweep })
+        Ok(Applied { attach: attach.ok(), problems, reader, sweep: plan.sweep })
     }
 
     fn check_siblings(&mut self) {
@@ -118,6 +122,7 @@ impl DataPlane {
                     objects: Objects::EMBEDDED,
                     hook: self.hook,
                 };
+                self.xdp.forget();
                 self.loaded = Some(DataPath::load(options).context("loading the programs")?);
                 Ok(true)
             }

@@ -13,7 +13,7 @@ use sluice_gateway_ebpf::family::{V4, V6};
 use sluice_gateway_ebpf::maps::Hop;
 use tracing::info;
 
-use crate::bpf::{DataPath, LoaderFamily, redirect_by_xdp};
+use crate::bpf::{self, DataPath, LoaderFamily, redirect_by_xdp};
 use crate::config::{self, Config};
 use crate::net::{Interface, Interfaces, Solicitation};
 use crate::status::{Attach, AttachMode};
@@ -60,6 +60,11 @@ impl Xdp {
         Self { lease: LEASE.max(resync * LEASE_PASSES), ways: None, state: State::New }
     }
 
+    /// Starts anew: the programs and maps are others.
+    pub fn forget(&mut self) {
+        self.state = State::New;
+    }
+
     /// Chooses, and brings the programs to the device or takes them away. The tc programs have to be attached.
     ///
     /// # Errors
@@ -99,18 +104,20 @@ impl Xdp {
         let now = Instant::now();
         let (tries, pause) = match &self.state {
             State::New => (1, FIRST_RETRY),
-            State::On { renew } if now < *renew => {
-                data_path.attach_xdp(&ways.external.name).context("attaching XDP")?;
-                return Ok(Ok(ways.arrives()));
-            }
+            State::On { renew } if now < *renew => (0, FIRST_RETRY),
             State::On { .. } => (TRIES, FIRST_RETRY),
             State::Off { reason, retry, .. } if now < *retry => return Ok(Err(reason.clone())),
             State::Off { pause, .. } => (1, (*pause * 2).min(LAST_RETRY)),
         };
-        let tried = self.try_ways(ways, tries, data_path)?;
-        self.state = match &tried {
-            Ok(()) => State::On { renew: now + RENEW },
-            Err(reason) => State::Off { reason: reason.clone(), retry: now + pause, pause },
+        let tried = match tries {
+            // Proved a moment ago; but somebody may have taken the program away.
+            0 => attach(ways, data_path),
+            _ => self.try_ways(ways, tries, data_path)?,
+        };
+        self.state = match (&tried, &self.state) {
+            (Ok(()), State::On { renew }) if tries == 0 => State::On { renew: *renew },
+            (Ok(()), _) => State::On { renew: now + RENEW },
+            (Err(reason), _) => State::Off { reason: reason.clone(), retry: now + pause, pause },
         };
         Ok(tried.map(|()| ways.arrives()))
     }
@@ -132,14 +139,31 @@ impl Xdp {
             (Ok(None), Ok(None)) => return Ok(Err(ways.silent())),
             (Ok(v4), Ok(v6)) => (v4, v6),
         };
-        if let Err(error) = data_path.attach_xdp(external) {
-            return Ok(Err(format!("{:#}", anyhow::Error::from(error))));
+        if let Err(reason) = attach(ways, data_path) {
+            return Ok(Err(reason));
         }
         let until = monotonic_seconds().wrapping_add(self.lease.as_secs() as u32);
         put::<V4>(data_path, ways, ways.v4, v4, until)?;
         put::<V6>(data_path, ways, ways.v6, v6, until)?;
         Ok(Ok(()))
     }
+}
+
+/// Brings the programs to the external device; the reason, if it has none to take them.
+fn attach(ways: &Ways, data_path: &mut DataPath) -> Result<(), String> {
+    let external = &ways.external.name;
+    data_path.attach_xdp(external).map_err(|error| {
+        let code = match &error {
+            bpf::Error::Device { source, .. } => source.raw_os_error(),
+            _ => None,
+        };
+        match code {
+            Some(libc::EOPNOTSUPP) => format!("the driver of {external} has no native XDP"),
+            Some(libc::EBUSY | libc::EEXIST) => format!("{external} runs another XDP program"),
+            Some(libc::ERANGE) => format!("the other end of {external} has too large an MTU for XDP"),
+            _ => format!("{:#}", anyhow::Error::from(error)),
+        }
+    })
 }
 
 /// The problem that a choice is.
@@ -250,4 +274,71 @@ fn put<F: LoaderFamily<Addr: IpBytes>>(
         Some(Hop { address, until, destination, source, external, pad: 0 })
     });
     data_path.set_hop::<F>(hop.unwrap_or_default()).context("telling XDP the next hop")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn interface(name: &str, index: u32, addresses: &[&str]) -> Interface {
+        Interface {
+            name: name.to_owned(),
+            index,
+            mtu: 1500,
+            mac: Some([2, 0, 0, 0, 0, index as u8]),
+            running: true,
+            addresses: addresses.iter().map(|address| address.parse().unwrap()).collect(),
+        }
+    }
+
+    fn interfaces() -> Interfaces {
+        Interfaces {
+            external: Some(interface("net1", 3, &[])),
+            cluster: Some(interface("eth0", 2, &["10.16.0.2/16", "fd00:16::2/64"])),
+            cluster_gateways: vec!["10.16.0.1".parse().unwrap()],
+        }
+    }
+
+    fn config(vips: &str, targets: &str) -> Config {
+        let text = format!(
+            "version: 1\nservices: [{{name: a, vips: [{vips}], targets: [{targets}], ports: [{{port: 80}}]}}]\n"
+        );
+        config::parse("test", &text).unwrap()
+    }
+
+    #[test]
+    fn the_next_hop_is_the_gateway_or_else_the_target() {
+        let config = config(
+            "{address: 172.18.0.18/16}, {address: 'fd00:18::18/64'}",
+            "10.109.201.193, 'fd00:109::c1'",
+        );
+        let ways = Ways::of(&config, &interfaces()).unwrap();
+        assert_eq!(ways.next_hops(), "10.16.0.1 and fd00:109::c1");
+        assert_eq!(ways.v4.unwrap().own, IpAddr::from([10, 16, 0, 2]));
+        assert_eq!((ways.external.index, ways.cluster.mac), (3, [2, 0, 0, 0, 0, 2]));
+    }
+
+    #[test]
+    fn what_is_missing_is_named() {
+        let config = config("{address: 172.18.0.18/16}", "10.109.201.193");
+        let reason = |change: fn(&mut Interfaces)| {
+            let mut interfaces = interfaces();
+            change(&mut interfaces);
+            Ways::of(&config, &interfaces).unwrap_err()
+        };
+        assert_eq!(reason(|interfaces| interfaces.external = None), "net1 is missing or down");
+        let down = |interfaces: &mut Interfaces| interfaces.cluster.as_mut().unwrap().running = false;
+        assert_eq!(reason(down), "eth0 is missing or down");
+        let bare = |interfaces: &mut Interfaces| interfaces.cluster.as_mut().unwrap().addresses.clear();
+        assert!(reason(bare).contains("no next hop"));
+    }
+
+    #[test]
+    fn only_xdp_that_was_asked_for_is_missed() {
+        let attach = |wanted, mode| Attach { wanted, mode, reason: "net1 is a macvlan".to_owned() };
+        assert_eq!(problem(&attach(config::Attach::Auto, AttachMode::Tc)), None);
+        assert_eq!(problem(&attach(config::Attach::Xdp, AttachMode::Xdp)), None);
+        let missed = problem(&attach(config::Attach::Xdp, AttachMode::Tc)).unwrap();
+        assert!(missed.contains("gateway.attach") && missed.contains("net1 is a macvlan"), "{missed}");
+    }
 }
