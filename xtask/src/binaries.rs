@@ -1,6 +1,6 @@
 //! Sluice's own programs, as the demo and the tests run them.
 
-use std::path::PathBuf;
+use std::{path::PathBuf, process::Command};
 
 use anyhow::Result;
 
@@ -73,6 +73,23 @@ pub fn build_image_bench() -> Result<PathBuf> {
     command.args(["build", "--package", "sluice-bench", "--bin", "sluice-bench-image"]);
     process::run_quietly("building what measures them", &mut command)?;
     Ok(path("sluice-bench-image"))
+}
+
+/// Builds the packet rung's test that compares an established packet with its yardstick, and returns the command that lets it say
+/// what it finds.
+///
+/// # Errors
+/// If the compiler refuses it.
+pub fn cost_test() -> Result<Command> {
+    let cargo = || {
+        let mut command = process::cargo();
+        command.args(["test", "--release", "--package", "sluice-tests", "--test", "packet"]);
+        command
+    };
+    process::run_quietly("building the test of an established packet", cargo().arg("--no-run"))?;
+    let mut command = cargo();
+    command.env("SLUICE_FIGURES", "1").args(["--quiet", "--", "cost::", "--nocapture", "--test-threads=1"]);
+    Ok(command)
 }
 
 /// Where [`build`] puts a program.

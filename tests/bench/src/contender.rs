@@ -1,6 +1,7 @@
 //! Who takes part: Sluice, and what it is compared with.
 
 use anyhow::{Result, bail};
+use sluice_gateway::config::Attach;
 use sluice_tests::gateway::{FORWARDING, GatewayUnderTest as _, Iptables, Nftables, Sluice, Spec, route};
 use sluice_tests::topology::Topology;
 
@@ -11,6 +12,8 @@ use crate::traffic::Translation;
 pub enum Contender {
     /// Sluice's tc programs.
     SluiceTc,
+    /// Sluice's XDP programs.
+    SluiceXdp,
     /// The seed's rules.
     IptablesLegacy,
     /// The seed's rules by nftables' interface.
@@ -40,6 +43,7 @@ impl Contender {
     pub const fn name(self) -> &'static str {
         match self {
             Self::SluiceTc => "sluice tc",
+            Self::SluiceXdp => "sluice XDP",
             Self::IptablesLegacy => "iptables-legacy",
             Self::IptablesNft => "iptables-nft",
             Self::Nftables => "nftables map",
@@ -53,7 +57,9 @@ impl Contender {
     /// What it does with a packet.
     pub const fn translation(self) -> Translation {
         match self {
-            Self::SluiceTc | Self::IptablesLegacy | Self::IptablesNft | Self::Nftables => Translation::Full,
+            Self::SluiceTc | Self::SluiceXdp | Self::IptablesLegacy | Self::IptablesNft | Self::Nftables => {
+                Translation::Full
+            }
             Self::Routing => Translation::Routed,
             Self::RedirectTc | Self::RedirectXdp | Self::DropXdp => Translation::None,
         }
@@ -61,7 +67,7 @@ impl Contender {
 
     /// Whether an XDP program on `net1` sees its packets.
     pub const fn is_xdp(self) -> bool {
-        matches!(self, Self::RedirectXdp | Self::DropXdp)
+        matches!(self, Self::SluiceXdp | Self::RedirectXdp | Self::DropXdp)
     }
 
     /// Lets it serve.
@@ -70,9 +76,10 @@ impl Contender {
     /// When it does not.
     pub fn serve(self, topology: &Topology, spec: &Spec) -> Result<Serving> {
         match self {
-            Self::SluiceTc => {
+            Self::SluiceTc | Self::SluiceXdp => {
+                let attach = if self == Self::SluiceXdp { Attach::Xdp } else { Attach::Tc };
                 let mut sluice = Sluice::new(topology)?;
-                sluice.serve(topology, spec)?;
+                sluice.serve(topology, &Spec { attach: Some(attach), ..spec.clone() })?;
                 return Ok(Serving::Sluice(Box::new(sluice)));
             }
             Self::IptablesLegacy => Iptables::legacy().serve(topology, spec)?,

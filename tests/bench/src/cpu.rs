@@ -4,7 +4,7 @@ use std::fs;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::time::{ClockId, clock_gettime};
 use nix::unistd::Pid;
@@ -38,9 +38,7 @@ impl Drop for Pinned {
 
 /// The time that a core spends on what the calling thread does there, and on what that sets off: interrupts' second halves run in the
 /// thread, and in the core's `ksoftirqd` when they are many. What else runs on the machine meanwhile does not count.
-pub struct CoreTime {
-    softirqs: PathBuf,
-}
+pub struct CoreTime(Softirqs);
 
 impl CoreTime {
     /// Of the calling thread, which must be pinned to `cpu`.
@@ -48,13 +46,7 @@ impl CoreTime {
     /// # Errors
     /// If the core's `ksoftirqd` is not found.
     pub fn of(cpu: usize) -> Result<Self> {
-        let wanted = format!("ksoftirqd/{cpu}");
-        let processes = fs::read_dir("/proc").context("reading /proc")?;
-        let is_it = |process: &fs::DirEntry| {
-            fs::read_to_string(process.path().join("comm")).is_ok_and(|name| name.trim() == wanted)
-        };
-        let found = processes.flatten().find(is_it).with_context(|| format!("there is no {wanted}"))?;
-        Ok(Self { softirqs: found.path().join("schedstat") })
+        Softirqs::of(&format!("ksoftirqd/{cpu}")).map(Self)
     }
 
     /// So far.
@@ -63,8 +55,53 @@ impl CoreTime {
     /// If the kernel does not say.
     pub fn now(&self) -> Result<Duration> {
         let thread = clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).context("reading the thread's clock")?;
-        let text = fs::read_to_string(&self.softirqs).context("reading the time of ksoftirqd")?;
-        let nanoseconds = text.split(' ').next().unwrap_or_default().parse().context("schedstat")?;
-        Ok(Duration::from(thread) + Duration::from_nanos(nanoseconds))
+        Ok(Duration::from(thread) + self.0.now()?)
     }
+}
+
+/// The time of `ksoftirqd`.
+pub struct Softirqs(Vec<PathBuf>);
+
+impl Softirqs {
+    /// Of all cores.
+    ///
+    /// # Errors
+    /// If none is found.
+    pub fn of_all() -> Result<Self> {
+        Self::of("ksoftirqd/")
+    }
+
+    /// Of those whose name begins like this.
+    fn of(prefix: &str) -> Result<Self> {
+        let processes = fs::read_dir("/proc").context("reading /proc")?;
+        let is_one = |process: &fs::DirEntry| {
+            fs::read_to_string(process.path().join("comm")).is_ok_and(|name| name.starts_with(prefix))
+        };
+        let found = processes.flatten().filter(is_one).map(|process| process.path().join("schedstat"));
+        let found: Vec<PathBuf> = found.collect();
+        ensure!(!found.is_empty(), "there is no {prefix}");
+        Ok(Self(found))
+    }
+
+    /// So far.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn now(&self) -> Result<Duration> {
+        let time = |file: &PathBuf| -> Result<Duration> {
+            let text = fs::read_to_string(file).context("reading the time of ksoftirqd")?;
+            let first = text.split(' ').next().unwrap_or_default();
+            Ok(Duration::from_nanos(first.parse().context("schedstat")?))
+        };
+        self.0.iter().map(time).sum()
+    }
+}
+
+/// The time that CPUs have spent on a process.
+///
+/// # Errors
+/// If there is none.
+pub fn process_time(pid: u32) -> Result<Duration> {
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).context("looking for the process's threads")?;
+    Softirqs(tasks.flatten().map(|task| task.path().join("schedstat")).collect()).now()
 }

@@ -6,8 +6,10 @@
 
 pub mod contender;
 pub mod cpu;
+pub mod latencies;
 pub mod programs;
 pub mod report;
 pub mod rig;
 pub mod rounds;
+pub mod tcp;
 pub mod traffic;

@@ -1,6 +1,11 @@
 //! Measures the data path. `cargo xtask bench` runs it, and shows what it finds; `--help` there explains it.
 
+mod cost;
+mod crr;
+mod latency;
 mod pps;
+mod scale;
+mod stream;
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -24,6 +29,11 @@ struct Args {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 enum Part {
     Pps,
+    Crr,
+    Stream,
+    Latency,
+    Scale,
+    Cpu,
 }
 
 /// How much is measured.
@@ -39,6 +49,11 @@ fn main() -> ExitCode {
     for part in &args.parts {
         let result = match part {
             Part::Pps => pps::run(effort),
+            Part::Crr => crr::run(effort),
+            Part::Stream => stream::run(effort),
+            Part::Latency => latency::run(effort),
+            Part::Scale => scale::run(effort),
+            Part::Cpu => cost::run(effort),
         };
         if let Err(error) = result {
             eprintln!("error: {error:#}");

@@ -24,7 +24,8 @@ const MACVLAN: [Contender; 6] = [
     Contender::Routing,
     Contender::RedirectTc,
 ];
-const VETH: [Contender; 5] = [
+const VETH: [Contender; 6] = [
+    Contender::SluiceXdp,
     Contender::SluiceTc,
     Contender::IptablesLegacy,
     Contender::RedirectTc,
@@ -109,12 +110,16 @@ fn by_traffic(section: Section, contender: Contender, external: External, effort
 fn veth(effort: Effort) -> Result<()> {
     const SECTION: Section = Section("pps, net1 a veth");
     let mut phase = Phase::begin("pps on a veth", 1);
-    let mut rigs = rigs(&VETH, External::Veth, Peer::Napi)?;
-    let mut rigs: Vec<&mut Rig> = rigs.iter_mut().collect();
+    let mut all = rigs(&VETH, External::Veth, Peer::Napi)?;
+    let mut rigs: Vec<&mut Rig> = all.iter_mut().collect();
     let found = turns(&mut rigs, Workload::USUAL, effort)?;
     tell(SECTION, "1000 flows", &rigs, &found);
+    let [sluice, _, iptables, _, redirect, _] = &found[..] else { return Ok(()) };
+    beside(SECTION, "1000 flows", ("sluice XDP", sluice), ("iptables-legacy", iptables), 6.0);
+    beside(SECTION, "1000 flows", ("sluice XDP", sluice), ("XDP redirect", redirect), 0.9);
+    drop(all);
     phase.done(1);
-    Ok(())
+    by_traffic(SECTION, Contender::SluiceXdp, External::Veth, effort)
 }
 
 fn plain_peer(effort: Effort) -> Result<()> {

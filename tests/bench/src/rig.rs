@@ -4,10 +4,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use sluice_tests::gateway::Spec;
+use sluice_tests::netns::Netns;
 use sluice_tests::topology::{External, Topology};
 
 use crate::contender::{Contender, Serving};
 use crate::cpu::{CoreTime, Pinned};
+use crate::latencies::Latencies;
 use crate::programs::{Programs, ifindex, judge};
 use crate::traffic::Workload;
 
@@ -29,6 +31,8 @@ pub struct Rig {
     programs: Programs,
     workload: Workload,
     generation: u32,
+    /// Index of the device that packets come from.
+    device: u32,
 }
 
 /// What a run came to.
@@ -59,6 +63,10 @@ impl Run {
 impl Rig {
     /// The CPU that the generator runs on, and all that it sets off.
     pub const CPU: usize = 1;
+    /// The core that [`Rig::steer`] gives the packets to.
+    pub const OTHER_CPU: usize = 0;
+    /// Between two bursts of [`Rig::pace`].
+    const PAUSE: Duration = Duration::from_micros(50);
     /// Packets of one call of the generator.
     const CHUNK: u32 = 1 << 15;
     /// More than this part of the packets must not get lost: it would be no throughput that anybody wants.
@@ -91,15 +99,10 @@ impl Rig {
             _ => {}
         }
         let serving = contender.serve(&topology, spec)?;
-        Ok(Self {
-            contender,
-            external,
-            topology,
-            serving,
-            programs,
-            workload: Workload::USUAL,
-            generation: 0,
-        })
+        let (netns, device) = entrance(contender, external, &topology);
+        let device = ifindex(netns, device)?;
+        let workload = Workload::USUAL;
+        Ok(Self { contender, external, topology, serving, programs, workload, generation: 0, device })
     }
 
     /// Who serves.
@@ -107,14 +110,17 @@ impl Rig {
         self.contender
     }
 
-    /// The network.
-    pub const fn topology(&self) -> &Topology {
-        &self.topology
-    }
-
     /// What serves.
     pub const fn serving(&mut self) -> &mut Serving {
         &mut self.serving
+    }
+
+    /// What the kernel says of one of the gateway's programs.
+    ///
+    /// # Errors
+    /// If no gateway of ours serves here.
+    pub fn program(&mut self, name: &str) -> Result<serde_json::Value> {
+        self.serving.sluice()?.program(&self.topology, name)
     }
 
     /// Chooses what is sent, and sends each flow's first packets: established flows are measured.
@@ -125,7 +131,7 @@ impl Rig {
         self.workload = workload;
         self.generation += 1;
         let translation = self.contender.translation();
-        let device = if self.contender.is_xdp() { ifindex(&self.topology.router, "pod1")? } else { 0 };
+        let device = if self.contender.is_xdp() { self.device } else { 0 };
         let traffic = workload.traffic(translation, device);
         self.programs.prepare(traffic, workload.expected(translation, self.generation))?;
         self.send(workload.flows.max(1000) * 2)
@@ -158,6 +164,62 @@ impl Rig {
         self.counted(|rig| rig.generate(count).map(|()| u64::from(count)))
     }
 
+    /// Lets another core do what the pod does with packets: the one that the generator does not run on.
+    ///
+    /// # Errors
+    /// If the kernel has no receive packet steering.
+    pub fn steer(&self) -> Result<()> {
+        let (netns, device) = entrance(self.contender, self.external, &self.topology);
+        let file = format!("/sys/class/net/{device}/queues/rx-0/rps_cpus");
+        let script = format!("mount -t sysfs sysfs /sys && echo {:x} > {file}", 1 << Self::OTHER_CPU);
+        netns.output("unshare", &["--mount", "sh", "-c", &script]).map(drop)
+    }
+
+    /// Sends `rate` packets per second for `time`, in bursts as they come when a thread sleeps in between.
+    ///
+    /// # Errors
+    /// If what arrives is not what it should be.
+    pub fn pace(&mut self, rate: f64, time: Duration) -> Result<Run> {
+        self.counted(|rig| {
+            let (started, mut sent) = (Instant::now(), 0_u64);
+            loop {
+                let elapsed = started.elapsed();
+                let due = (elapsed.min(time).as_secs_f64() * rate) as u64;
+                if let missing @ 1.. = due - sent {
+                    rig.generate(u32::try_from(missing).context("a burst")?)?;
+                    sent = due;
+                }
+                if elapsed >= time {
+                    return Ok(sent);
+                }
+                std::thread::sleep(Self::PAUSE);
+            }
+        })
+    }
+
+    /// Sends for `time` as fast as it goes to a pod that another core works for, and more than it can take: what it takes per second.
+    ///
+    /// # Errors
+    /// If what arrives is not what it should be.
+    pub fn flood(&mut self, time: Duration) -> Result<f64> {
+        let started = Instant::now();
+        let run = self.counted(|rig| {
+            while started.elapsed() < time {
+                rig.generate(Self::CHUNK)?;
+            }
+            Ok(0)
+        })?;
+        Ok(run.packets as f64 / started.elapsed().as_secs_f64())
+    }
+
+    /// Packets by bucket of latency, of all runs so far.
+    ///
+    /// # Errors
+    /// If they cannot be read.
+    pub fn latencies(&self) -> Result<Latencies> {
+        self.programs.latencies().map(Latencies)
+    }
+
     fn counted(&mut self, send: impl FnOnce(&mut Self) -> Result<u64>) -> Result<Run> {
         self.programs.forget()?;
         let _pinned = Pinned::to(Self::CPU)?;
@@ -172,13 +234,16 @@ impl Rig {
     }
 
     fn generate(&mut self, count: u32) -> Result<()> {
-        let topology = &self.topology;
-        let (netns, device) = match self.external {
-            _ if self.contender.is_xdp() => (&topology.router, "pod1"),
-            External::Macvlan => (&topology.node, "ext0"),
-            External::Veth => (&topology.pod, "net1"),
-        };
-        let index = ifindex(netns, device)?;
-        self.programs.generate(netns, index, self.workload.largest(), count).map(drop)
+        let (netns, _) = entrance(self.contender, self.external, &self.topology);
+        self.programs.generate(netns, self.device, self.workload.largest(), count).map(drop)
+    }
+}
+
+/// The device that a generated packet is received by, or sent from where an XDP program is to see it.
+const fn entrance(contender: Contender, external: External, topology: &Topology) -> (&Netns, &'static str) {
+    match external {
+        External::Veth if contender.is_xdp() => (&topology.router, "pod1"),
+        External::Veth => (&topology.pod, "net1"),
+        External::Macvlan => (&topology.node, "ext0"),
     }
 }

@@ -2,7 +2,6 @@
 
 use std::net::IpAddr;
 
-use bytemuck::Zeroable as _;
 use sluice_bench_ebpf::{Expected, HEADERS, MAGIC, SIZES, Traffic};
 use sluice_tests::addresses::{Family, Plan};
 use sluice_tests::gateway::{Port, Service, Spec};
@@ -40,11 +39,14 @@ pub struct Workload {
     pub ports: u16,
     /// Sizes of the frames.
     pub sizes: Sizes,
+    /// Whether packets say when they were made, so that the sink counts latencies.
+    pub stamped: bool,
 }
 
 impl Workload {
     /// The usual: IPv4, 1000 flows to one port, 60 bytes.
-    pub const USUAL: Self = Self { family: Family::V4, flows: 1000, ports: 1, sizes: Sizes::Least };
+    pub const USUAL: Self =
+        Self { family: Family::V4, flows: 1000, ports: 1, sizes: Sizes::Least, stamped: false };
 
     /// Bytes of the largest frame.
     pub const fn largest(&self) -> usize {
@@ -81,8 +83,8 @@ impl Workload {
             first_client_port: FIRST_CLIENT_PORT.into(),
             device,
             sizes,
+            stamped: self.stamped.into(),
             largest: self.largest() as u32,
-            ..Traffic::zeroed()
         }
     }
 

@@ -75,6 +75,14 @@ impl Figure {
         self.with_unit(&self.value)
     }
 
+    /// The same, with the least and the most of several rounds.
+    pub fn text_with_spread(&self) -> String {
+        match self.spread {
+            Some([least, most]) => format!("{} ({least} - {most})", self.text()),
+            None => self.text(),
+        }
+    }
+
     /// A number with the figure's unit.
     pub fn with_unit(&self, number: &Number) -> String {
         format!("{number} {}", self.unit).trim_end().to_owned()

@@ -69,13 +69,18 @@ impl Sluice {
 
     /// The kernel's digest of a pinned program's instructions.
     pub fn program_tag(&self, topology: &Topology, program: &str) -> Result<String> {
+        let shown = self.program(topology, program)?;
+        Ok(shown["tag"].as_str().context("a program without a tag")?.to_owned())
+    }
+
+    /// What bpftool says of a pinned program.
+    pub fn program(&self, topology: &Topology, program: &str) -> Result<serde_json::Value> {
         let pin = format!("/sys/fs/bpf/sluice/v{SCHEMA_VERSION}/{}/{program}", self.gateway_id);
         let mut bpftool = self.confined(topology, Path::new("/usr/sbin/bpftool"));
         let output =
             bpftool.args(["-j", "prog", "show", "pinned", &pin]).output().context("running bpftool")?;
-        let shown: serde_json::Value = serde_json::from_slice(&output.stdout)
-            .with_context(|| format!("bpftool: {}", String::from_utf8_lossy(&output.stderr)))?;
-        Ok(shown["tag"].as_str().context("a program without a tag")?.to_owned())
+        serde_json::from_slice(&output.stdout)
+            .with_context(|| format!("bpftool: {}", String::from_utf8_lossy(&output.stderr)))
     }
 
     /// The container's mount namespace, for other processes while this one lives.

@@ -24,6 +24,13 @@ impl Figures {
         self.0.iter().filter(move |figure| figure.section == section)
     }
 
+    /// The figures of a row that have no goal, each with its case and the last word of the section.
+    pub fn row(&self, section: &str, row: &str) -> Vec<(String, &Figure)> {
+        let kind = section.rsplit(' ').next().unwrap_or_default();
+        let of_row = self.of(section).filter(|figure| figure.figure == row && figure.goal.is_none());
+        of_row.map(|figure| (format!("{}, {kind}", figure.case), figure)).collect()
+    }
+
     /// Those that are not what they should be, as sentences.
     pub fn missed(&self) -> Vec<String> {
         let missed = self.0.iter().filter(|figure| figure.is_missed());
@@ -36,17 +43,17 @@ impl Figures {
             .collect()
     }
 
-    /// A table for each section, with `style`: a row for each figure, a column for each case.
-    pub fn tables(&self, style: TableStyle) -> Vec<(&str, String)> {
-        self.sections().into_iter().map(|section| (section, self.table(section, style))).collect()
+    /// A table for each section, in `form`: a row for each figure, a column for each case.
+    pub fn tables(&self, form: Form) -> Vec<(&str, String)> {
+        self.sections().into_iter().map(|section| (section, self.table(section, form))).collect()
     }
 
     /// The figures that have a goal, and whether they reach it. `None` where there are none.
-    pub fn goals(&self, style: TableStyle) -> Option<String> {
+    pub fn goals(&self, form: Form) -> Option<String> {
         let judged = || self.0.iter().filter_map(|figure| Some((figure, figure.goal.as_ref()?)));
         judged().next()?;
         let mut table = Table::new();
-        table.load_style(style).set_header(["MEASURE", "CASE", "FIGURE", "GOAL", ""]);
+        table.load_style(form.style).set_header(["MEASURE", "CASE", "FIGURE", "GOAL", ""]);
         for (figure, goal) in judged() {
             let met = if figure.is_missed() { "MISSED" } else { "met" };
             let name = if figure.section.is_empty() {
@@ -64,15 +71,16 @@ impl Figures {
         json!({ "machine": machine, "figures": self.0, "missed": self.missed() }).to_string()
     }
 
-    fn table(&self, section: &str, style: TableStyle) -> String {
+    fn table(&self, section: &str, form: Form) -> String {
         let names = unique(self.of(section).map(|figure| figure.figure.as_str()));
         let cases = unique(self.of(section).map(|figure| figure.case.as_str()));
         let mut table = Table::new();
-        table.load_style(style).set_header(["FIGURE"].into_iter().chain(cases.iter().copied()));
+        table.load_style(form.style).set_header(["FIGURE"].into_iter().chain(cases.iter().copied()));
         for name in names {
             let of_case =
                 |case: &&str| self.of(section).find(|figure| figure.figure == name && figure.case == *case);
-            let values = cases.iter().map(|case| of_case(case).map_or_else(|| "-".to_owned(), Figure::text));
+            let text = |figure: &Figure| if form.spread { figure.text_with_spread() } else { figure.text() };
+            let values = cases.iter().map(|case| of_case(case).map_or_else(|| "-".to_owned(), text));
             table.add_row([name.to_owned()].into_iter().chain(values));
         }
         for column in 1..=cases.len() {
@@ -84,8 +92,18 @@ impl Figures {
     }
 }
 
+/// How a table is written.
+#[derive(Clone, Copy)]
+pub struct Form {
+    style: TableStyle,
+    /// With the least and the most of several rounds.
+    spread: bool,
+}
+
 /// For people at a terminal.
-pub const PLAIN: TableStyle = presets::NOTHING;
+pub const PLAIN: Form = Form { style: presets::NOTHING, spread: false };
+/// For documents.
+pub const MARKDOWN: Form = Form { style: presets::ASCII_MARKDOWN, spread: true };
 /// Each once, in the order of their first appearance.
 fn unique<'a>(all: impl Iterator<Item = &'a str>) -> Vec<&'a str> {
     let mut unique = Vec::new();

@@ -2,8 +2,10 @@
 
 mod controller;
 mod data_path;
+mod document;
 mod figures;
 mod image;
+mod plot;
 
 use std::process::{Command, ExitCode};
 
@@ -16,6 +18,7 @@ use crate::{
     process,
     ui::{self, Output},
 };
+use data_path::Part;
 use figures::{Figures, PLAIN};
 
 /// Measures Sluice, and says where a goal is missed
@@ -40,20 +43,57 @@ enum What {
     Image(image::Args),
     /// Packets per second of one core, beside iptables, nftables, routing and bare redirects
     Pps(data_path::Args),
+    /// New TCP connections
+    Crr(data_path::Args),
+    /// TCP streams, both ways, and what they cost
+    Stream(data_path::Args),
+    /// Latency under load
+    Latency(data_path::Args),
+    /// Service ports, source ranges, memory, and the sweep of a million flows
+    Scale(data_path::Args),
+    /// CPU time of a packet
+    Cpu(data_path::Args),
+    /// All of the data path, into docs/performance/ unless told otherwise
+    All(data_path::Args),
+}
+
+impl What {
+    /// The part of the data path's bench, with its arguments.
+    fn part(&self) -> Option<(Part, &data_path::Args)> {
+        match self {
+            Self::Controller(_) | Self::Image(_) => None,
+            Self::Pps(args) => Some((Part::Pps, args)),
+            Self::Crr(args) => Some((Part::Crr, args)),
+            Self::Stream(args) => Some((Part::Stream, args)),
+            Self::Latency(args) => Some((Part::Latency, args)),
+            Self::Scale(args) => Some((Part::Scale, args)),
+            Self::Cpu(args) => Some((Part::Cpu, args)),
+            Self::All(args) => Some((Part::All, args)),
+        }
+    }
 }
 
 /// Runs the command.
 pub fn run(args: &Args) -> Result<ExitCode> {
-    let mut bench = match &args.what {
-        What::Controller(args) => controller::prepare(args)?,
-        What::Image(args) => image::prepare(args)?,
-        What::Pps(args) => data_path::prepare("pps", args)?,
+    let benches = match (&args.what, args.what.part()) {
+        (What::Controller(args), _) => vec![controller::prepare(args)?],
+        (What::Image(args), _) => vec![image::prepare(args)?],
+        (_, Some((part, args))) => data_path::prepare(part, args)?,
+        (_, None) => Vec::new(),
     };
     ui::heading("Measuring");
-    let figures = measure(&mut bench)?;
+    let mut figures = Figures::default();
+    for mut bench in benches {
+        measure(&mut bench, &mut figures)?;
+    }
     match args.output {
         Output::Table => show(&figures),
         Output::Json => println!("{}", figures.json(&machine())),
+    }
+    if let Some((part, args)) = args.what.part()
+        && let Some(folder) = args.folder(part)
+    {
+        document::write(&folder, &figures, &machine())?;
     }
     let missed = figures.missed();
     for figure in &missed {
@@ -78,11 +118,13 @@ fn show(figures: &Figures) {
 }
 
 /// Runs a program that says what it does and finds, one [`Line`] of JSON each, and shows its progress.
-fn measure(bench: &mut Command) -> Result<Figures> {
-    let mut figures = Figures::default();
+fn measure(bench: &mut Command, figures: &mut Figures) -> Result<()> {
     let mut shown: Option<(String, ui::Progress)> = None;
     let mut strange = Ok(());
+    // A test among the benches also says what tests say.
+    let is_told = |line: &str| line.starts_with('{');
     let status = process::run_lines(bench, |line| match serde_json::from_str(line) {
+        Err(_) if !is_told(line) => {}
         Ok(Line::Phase { phase, done, of }) => {
             if shown.as_ref().is_none_or(|(name, _)| *name != phase)
                 && let Some((_, progress)) = shown.replace((phase.clone(), ui::Progress::start(&phase)))
@@ -105,7 +147,7 @@ fn measure(bench: &mut Command) -> Result<Figures> {
     if !status.success() {
         bail!("the bench could not be completed ({status}): see above");
     }
-    Ok(figures)
+    Ok(())
 }
 
 /// What the figures depend on.
@@ -119,9 +161,10 @@ fn machine() -> String {
     let memory =
         field(&read("/proc/meminfo"), "MemTotal").trim_end_matches(" kB").parse::<u64>().unwrap_or(0);
     format!(
-        "{cpus} x {}, {} GiB, Linux {}",
+        "{cpus} x {}, {} GiB, Linux {}, {}",
         field(&read("/proc/cpuinfo"), "model name"),
         memory.div_ceil(1 << 20),
-        read("/proc/sys/kernel/osrelease").trim()
+        read("/proc/sys/kernel/osrelease").trim(),
+        process::ask(Command::new("date").args(["--utc", "+%F"])).unwrap_or_default()
     )
 }

@@ -3,7 +3,7 @@
 
 use aya_ebpf::{
     bindings::xdp_action,
-    helpers::generated::{bpf_redirect, bpf_xdp_adjust_tail},
+    helpers::generated::{bpf_ktime_get_ns, bpf_redirect, bpf_xdp_adjust_tail},
     programs::XdpContext,
 };
 use sluice_bench_ebpf::{CLIENTS, HEADERS, MAGIC, Position, SIZES, Traffic};
@@ -19,13 +19,13 @@ pub fn generate(context: &XdpContext) -> Option<u32> {
     let plan = traffic.get(0)?;
     let place = position.get_ptr_mut(0)?;
     // SAFETY: a map value that only the generator writes, on one CPU at a time.
-    let (number, flow, size) = unsafe {
+    let (flow, size) = unsafe {
         let Position { packets, flow, size } = *place;
         let next = flow + plan.stride;
         (*place).packets = packets + 1;
         (*place).flow = if next >= plan.flows { next - plan.flows } else { next };
         (*place).size = if size + 1 >= SIZES as u32 { 0 } else { size + 1 };
-        (packets, flow, size)
+        (flow, size)
     };
     let length = *plan.sizes.get(size as usize)?;
     let more = i32::from(length) - plan.largest as i32;
@@ -33,11 +33,12 @@ pub fn generate(context: &XdpContext) -> Option<u32> {
     if more != 0 && unsafe { bpf_xdp_adjust_tail(context.ctx, more) } != 0 {
         return None;
     }
-    let due = if plan.start == 0 { 0 } else { plan.start + number * plan.interval };
+    // SAFETY: the helper takes nothing.
+    let made = if plan.stamped == 0 { 0 } else { unsafe { bpf_ktime_get_ns() } };
     if plan.is_v6 == 0 {
-        write(context, V4, plan, flow, due, length)?;
+        write(context, V4, plan, flow, made, length)?;
     } else {
-        write(context, V6, plan, flow, due, length)?;
+        write(context, V6, plan, flow, made, length)?;
     }
     match plan.device {
         0 => Some(xdp_action::XDP_PASS),
@@ -52,7 +53,7 @@ fn write(
     layout: Layout,
     plan: &Traffic,
     flow: u32,
-    due: u64,
+    made: u64,
     length: u16,
 ) -> Option<()> {
     let frame = Frame::of_xdp(context).start(layout.least())?;
@@ -65,7 +66,7 @@ fn write(
     let udp_length = (length - layout.transport as u16).to_be();
     let varying = u64::from(client) + u64::from(port) + u64::from(client_port) + u64::from(flow);
     let sum = u64::from(plan.transport_sum) + varying + 2 * u64::from(udp_length);
-    let check = !fold(sum + (due & 0xffff_ffff) + (due >> 32));
+    let check = !fold(sum + (made & 0xffff_ffff) + (made >> 32));
     // A store of eight bytes each, as many as fit before the end of the payload.
     let words = if layout.least() < HEADERS { HEADERS / 8 - 1 } else { HEADERS / 8 };
     // SAFETY: everything lies within the first bytes, which were found below `data_end`.
@@ -89,8 +90,8 @@ fn write(
         store(udp + 4, u32::from(udp_length) | u32::from(check) << 16);
         store(udp + UDP, flow);
         store(udp + UDP + 4, MAGIC);
-        store(udp + UDP + 8, due as u32);
-        store(udp + UDP + 12, (due >> 32) as u32);
+        store(udp + UDP + 8, made as u32);
+        store(udp + UDP + 12, (made >> 32) as u32);
     }
     Some(())
 }

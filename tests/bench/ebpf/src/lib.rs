@@ -28,8 +28,8 @@ pub struct Payload {
     pub flow: u32,
     /// [`MAGIC`].
     pub magic: u32,
-    /// When it was due, nanoseconds of the monotonic clock, in two halves since the payload is not aligned; 0: not told.
-    pub due: [u32; 2],
+    /// When it was made, nanoseconds of the monotonic clock, in two halves since the payload is not aligned; 0: not told.
+    pub made: [u32; 2],
 }
 
 /// The value of `traffic`: what the generator makes.
@@ -41,10 +41,8 @@ pub struct Payload {
 pub struct Traffic {
     /// The headers, with zero where packets differ.
     pub headers: [u64; HEADERS / 8],
-    /// When the first packet is due, nanoseconds of the monotonic clock; 0: packets are not stamped.
-    pub start: u64,
-    /// Nanoseconds from one packet to the next.
-    pub interval: u64,
+    /// 1: packets say when they were made.
+    pub stamped: u64,
     /// Sum of the IPv4 header.
     pub network_sum: u32,
     /// Sum of pseudo-header, UDP header and payload.

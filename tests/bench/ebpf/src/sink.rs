@@ -49,10 +49,10 @@ fn count(frame: Frame, layout: Layout) -> Option<()> {
     let seen = unsafe { &mut *seen };
     seen.packets += 1;
     seen.bytes += frame.length();
-    let due = u64::from(payload.due[0]) | u64::from(payload.due[1]) << 32;
-    if due != 0 {
+    let made = u64::from(payload.made[0]) | u64::from(payload.made[1]) << 32;
+    if made != 0 {
         // SAFETY: the helper takes nothing.
-        let latency = unsafe { bpf_ktime_get_ns() }.saturating_sub(due);
+        let latency = unsafe { bpf_ktime_get_ns() }.saturating_sub(made);
         if let Some(packets) = latencies.get_ptr_mut(bucket(latency)) {
             // SAFETY: as above.
             unsafe { *packets += 1 };
