@@ -189,6 +189,26 @@ fn a_sandbox_that_is_made_anew_is_set_up_again() {
     answers(&topology, script::TCP);
 }
 
+/// After a reboot Kube-OVN may be early, and not come back: what it says counts all the same.
+#[test]
+fn what_is_asked_for_before_net1_is_there_is_served_when_it_comes() {
+    let topology = topology();
+    let _servers = Servers::start(&topology).unwrap();
+    topology.pod.ip("link del net1").unwrap();
+    let mut pod = KubeOvnPod::new().unwrap();
+    pod.start(&topology).unwrap();
+    pod.perform(&topology, &["init".to_owned(), eip(Family::V4)]).unwrap();
+    let add = add(Family::V4, ClusterIp::Main, Protocol::Tcp, script::TCP);
+    let refusal = refusal(&pod.exec(&topology, &add).unwrap());
+    assert!(refusal.contains("the external interface net1 is missing"), "{refusal}");
+
+    let path = topology.pod.path();
+    topology.node.ip(&format!("link add link ext0 name net1 netns {path} type macvlan mode bridge")).unwrap();
+    topology.pod.ip("link set net1 up").unwrap();
+    until("the port is served", PATIENCE, || Ok(pod.status()?.ready.then_some(()))).unwrap();
+    Client::connect(&topology.client, vip(Family::V4, script::TCP)).unwrap().echo(b"hello").unwrap();
+}
+
 #[test]
 fn what_cannot_be_done_is_refused_and_changes_nothing() {
     let topology = topology();
