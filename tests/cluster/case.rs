@@ -1,6 +1,7 @@
 //! What a case starts from: a namespace, a piece of the external network, and the client in it.
 
 use std::sync::atomic::{AtomicU8, Ordering};
+use std::sync::{PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -17,6 +18,15 @@ const PAUSE: Duration = Duration::from_millis(200);
 /// The annotation that makes a Service Sluice's.
 const PROVIDER: &str = "ovn.kubernetes.io/attachmentprovider";
 
+/// Held by each case: alone by one that takes the whole machine, so that the others' times are not its doing.
+static MACHINE: RwLock<()> = RwLock::new(());
+
+/// A case's hold on [`MACHINE`].
+enum Hold {
+    Shared { _guard: RwLockReadGuard<'static, ()> },
+    Alone { _guard: RwLockWriteGuard<'static, ()> },
+}
+
 /// One case.
 pub struct Case {
     /// The cluster that it shares with others.
@@ -25,22 +35,38 @@ pub struct Case {
     pub namespace: String,
     /// Its piece of the external network is `172.30.<number>.0/24` and `fd00:172:30:<number>::/64`.
     number: u8,
+    _hold: Hold,
 }
 
 impl Case {
     /// Makes the namespace, with the network `external` and its Subnet; the client has an address in it, the last but one.
     pub fn new(name: &str) -> Self {
-        let case = Self::without_network(name);
-        case.apply(&case.network("external", &json!({})));
-        case.apply(&case.subnet("external"));
-        case
+        Self::without_network(name).with_network()
+    }
+
+    /// The same, while no other case runs.
+    pub fn alone(name: &str) -> Self {
+        let _guard = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+        Self::start(name, Hold::Alone { _guard }).with_network()
     }
 
     /// The same without network and Subnet.
     pub fn without_network(name: &str) -> Self {
+        let _guard = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+        Self::start(name, Hold::Shared { _guard })
+    }
+
+    fn with_network(self) -> Self {
+        self.apply(&self.network("external", &json!({})));
+        self.apply(&self.subnet("external"));
+        self
+    }
+
+    fn start(name: &str, _hold: Hold) -> Self {
         static NEXT: AtomicU8 = AtomicU8::new(1);
         let cluster = site::shared();
-        let case = Self { cluster, namespace: name.to_owned(), number: NEXT.fetch_add(1, Ordering::Relaxed) };
+        let case =
+            Self { cluster, namespace: name.to_owned(), number: NEXT.fetch_add(1, Ordering::Relaxed), _hold };
         case.cluster.kubectl(&["create", "namespace", name]).unwrap();
         let number = case.number;
         cluster

@@ -14,17 +14,21 @@
 //! kube_ovn     addresses by way of the pod's network
 //! drop_in      pods as stock Kube-OVN makes them, with the gateway's image
 //! security     namespaces that enforce Pod Security
+//! crowd        fifty at once
+//! quickstart   the commands of docs/quickstart.md
 //! ```
 
 #![expect(clippy::unwrap_used, reason = "a test panics where it fails")]
 
 mod addresses;
 mod case;
+mod crowd;
 mod drop_in;
 mod edits;
 mod kube_ovn;
 mod lifecycle;
 mod ports;
+mod quickstart;
 mod security;
 mod seed;
 mod site;

@@ -21,6 +21,9 @@ use crate::{
     ui::{self, Output},
 };
 
+/// Names another cluster than the usual one.
+const NAME: &str = "SLUICE_CLUSTER";
+
 /// A real Kubernetes cluster on this machine, with Sluice: kubelets, containerd, Multus, macvlan
 ///
 /// Each node is a set of namespaces with a kubelet and a containerd of its own. Nothing of it is seen outside but a folder in
@@ -39,7 +42,10 @@ Examples:
   cargo xtask cluster down                  take it away
 
 Machines: hub (control plane), node1, node2, ..., client (172.18.0.10), router (172.18.0.1), far (192.0.2.100, behind the router).
-The nodes' device in the external network, a macvlan network's `master`, is ext0.")]
+The nodes' device in the external network, a macvlan network's `master`, is ext0.
+
+Environment:
+  SLUICE_CLUSTER=NAME       another cluster beside the usual one; in target/cluster-NAME")]
 pub struct Args {
     #[command(subcommand)]
     command: Action,
@@ -240,5 +246,6 @@ fn find() -> Result<Cluster> {
 
 /// Where the cluster of this command is.
 fn folder() -> PathBuf {
-    binaries::target().join("cluster")
+    let target = binaries::target();
+    std::env::var(NAME).map_or_else(|_| target.join("cluster"), |name| target.join(format!("cluster-{name}")))
 }
