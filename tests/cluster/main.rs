@@ -15,6 +15,7 @@
 //! drop_in      pods as stock Kube-OVN makes them, with the gateway's image
 //! security     namespaces that enforce Pod Security
 //! crowd        fifty at once
+//! leftovers    what stays of a cluster whose starter is killed: nothing
 //! quickstart   the commands of docs/quickstart.md
 //! ```
 
@@ -26,6 +27,7 @@ mod crowd;
 mod drop_in;
 mod edits;
 mod kube_ovn;
+mod leftovers;
 mod lifecycle;
 mod ports;
 mod quickstart;
