@@ -5,6 +5,7 @@ use std::net::IpAddr;
 use serde::{Deserialize, Serialize};
 
 use super::operation::{Dnat, Eip, Fault, Operation};
+use crate::config::Attach;
 use crate::config::file::{File, Gateway, Port, Service, Vip};
 
 /// Everything asked for: sorted, so that the order of operations on different things leaves no trace.
@@ -112,7 +113,12 @@ impl State {
         let cluster_gateways = [gateway(true), gateway(false)].into_iter().flatten().map(|it| it.to_string());
         File {
             version: File::VERSION,
-            gateway: Some(Gateway { cluster_gateways: cluster_gateways.collect(), ..Gateway::default() }),
+            gateway: Some(Gateway {
+                cluster_gateways: cluster_gateways.collect(),
+                // An XDP program is held by a link, which ends with the container.
+                attach: Some(Attach::Tc),
+                ..Gateway::default()
+            }),
             services,
         }
     }

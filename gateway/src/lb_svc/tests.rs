@@ -49,6 +49,7 @@ fn what_kube_ovn_asks_for_is_in_the_file() {
     let text = state.file().to_yaml().unwrap();
     let config = config::parse("test", &text).unwrap();
     assert_eq!(config.gateway.cluster_gateways, ["10.16.0.1".parse::<std::net::IpAddr>().unwrap()]);
+    assert_eq!(config.gateway.attach, config::Attach::Tc, "what is attached outlives the container");
     assert_eq!(services(&after(&["init", EIP])), [""; 0], "an address without a port is not served");
 }
 
