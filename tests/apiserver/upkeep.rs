@@ -231,6 +231,8 @@ fn what_others_add_is_left_and_not_fought_over() {
         world.proxy.clear();
         world.patch_service("web", json!({"spec": {"ports": [{"name": "tcp-81", "port": 81}]}})).await;
         world.gateway_told("web", "/ports/0/port", json!(81)).await;
+        wait::eventually("the pod is told", async || (world.proxy.count("patch", "pods") > 0).then_some(()))
+            .await;
         world.proxy.quiet(Duration::from_secs(1)).await;
         let writes: Vec<String> =
             world.proxy.writes().iter().map(|write| write.route.resource.clone()).collect();

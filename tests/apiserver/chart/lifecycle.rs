@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::fs;
 
+use k8s_openapi::api::admissionregistration::v1::ValidatingAdmissionPolicy;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::batch::v1::Job;
 use k8s_openapi::api::coordination::v1::Lease;
@@ -139,19 +140,15 @@ fn installed_upgraded_rolled_back_and_uninstalled() {
         let image = format!("registry.example.com/net/sluice-gateway:{}", env!("CARGO_PKG_VERSION"));
         assert_eq!(cluster.image("web").await, Some(image.clone()));
 
-        cluster
-            .put(
-                "upgrade",
-                &[
-                    "--set",
-                    "replicas=2",
-                    "--set",
-                    "gateway.image.tag=9.9.9",
-                    "--set",
-                    "controller.gracePeriod=3m",
-                ],
-            )
-            .await;
+        let gateway = world.gateway_pod("web").await.spec.unwrap().containers.remove(0);
+        let ports: Vec<_> = gateway.ports.iter().flatten().filter_map(|port| port.name.as_deref()).collect();
+        assert_eq!(ports, ["admin"], "what the PodMonitor asks for");
+
+        let values =
+            "replicas=2,gateway.image.tag=9.9.9,controller.gracePeriod=3m,admissionPolicy.enabled=true";
+        cluster.put("upgrade", &["--set", values]).await;
+        let policies = world.cluster_api::<ValidatingAdmissionPolicy>();
+        assert!(policies.get_opt("sluice-services").await.unwrap().is_some());
         let spec = cluster.controller().await.spec.unwrap();
         assert_eq!(spec.replicas, Some(2));
         let args = spec.template.spec.unwrap().containers[0].args.clone().unwrap();
@@ -164,6 +161,7 @@ fn installed_upgraded_rolled_back_and_uninstalled() {
 
         cluster.helm(&["rollback", RELEASE, "1"]).await;
         assert_eq!(cluster.controller().await.spec.unwrap().replicas, Some(1));
+        assert!(policies.get_opt("sluice-services").await.unwrap().is_none());
         eventually("the gateway has the image of before", async || {
             (cluster.image("web").await.as_ref() == Some(&image)).then_some(())
         })

@@ -3,8 +3,9 @@
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
+use sluice_apiserver_tests::helm::{Helm, chart};
 use sluice_apiserver_tests::programs;
-use sluice_controller::desired::Defaults;
+use sluice_controller::desired::{Defaults, MANAGED_BY};
 
 use super::{only, rendered, try_text};
 
@@ -138,4 +139,39 @@ fn a_controller_of_one_namespace_writes_nowhere_else() {
     // Other controllers may have addresses.
     let definition = only(&objects, "CustomResourceDefinition");
     assert_eq!(definition["metadata"]["annotations"]["helm.sh/resource-policy"], "keep");
+}
+
+#[test]
+fn helm_finds_no_fault() {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let chart = chart().display().to_string();
+    let helm = Helm::new(None).unwrap();
+    let report = runtime.block_on(helm.run(&["lint", "--strict", &chart])).unwrap();
+    assert!(report.contains("0 chart(s) failed"), "{report}");
+}
+
+/// Whether all of `some` are among `all`.
+fn is_part(some: &Value, all: &Value) -> bool {
+    some.as_object().unwrap().iter().all(|(key, value)| all[key] == *value)
+}
+
+#[test]
+fn monitors_find_what_they_are_for() {
+    let on = "metrics.serviceMonitor.enabled=true,metrics.podMonitor.enabled=true,adminPort=9191";
+    let objects = rendered(&["--set", on]);
+    let [service, monitor, deployment] =
+        ["Service", "ServiceMonitor", "Deployment"].map(|kind| only(&objects, kind));
+    assert!(is_part(&monitor["spec"]["selector"]["matchLabels"], &service["metadata"]["labels"]));
+    let template = &deployment["spec"]["template"];
+    assert!(is_part(&service["spec"]["selector"], &template["metadata"]["labels"]));
+    let (asked, offered) = (&monitor["spec"]["endpoints"][0]["port"], &service["spec"]["ports"][0]);
+    assert_eq!(*asked, offered["name"]);
+    let port = &template["spec"]["containers"][0]["ports"][0];
+    assert_eq!((&port["name"], &port["containerPort"]), (&offered["targetPort"], &json!(9191)));
+
+    let of_gateways = &only(&objects, "PodMonitor")["spec"];
+    assert_eq!(of_gateways["namespaceSelector"], json!({ "any": true }));
+    let (key, value) = MANAGED_BY;
+    assert_eq!(of_gateways["selector"]["matchLabels"], json!({ key: value }));
+    assert_eq!(of_gateways["podMetricsEndpoints"][0]["port"], "admin");
 }
