@@ -3,7 +3,7 @@
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use sluice_cluster::programs;
 
 use crate::case::Case;
@@ -50,6 +50,10 @@ fn an_address_that_the_pods_network_gives_is_served() {
     let [address] = &case.published("web")[..] else { panic!("one address") };
     case.assert_served(address);
     let pods = case.gateway_pods("web");
+    // It was the plugin that gave it, before the gateway looked.
+    let networks = pods[0]["metadata"]["annotations"]["k8s.v1.cni.cncf.io/network-status"].as_str().unwrap();
+    let networks: Value = serde_json::from_str(networks).unwrap();
+    assert_eq!(networks[1]["ips"], json!([address]), "{networks}");
     let name = pods[0]["metadata"]["name"].as_str().unwrap();
     case.kubectl(&["delete", "pod", name, "--wait=false"]);
     case.eventually("another pod serves it", || {
