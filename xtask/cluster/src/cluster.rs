@@ -254,13 +254,25 @@ impl Cluster {
     pub fn boot_node(&mut self, number: usize) -> Result<()> {
         let name = node_name(number);
         ensure!(!self.node(number)?.init().runs(), "{name} runs");
+        let cgroup = self.node_files(number).cgroup;
+        cgroup::folders(&cgroup)?.iter().try_for_each(|folder| cgroup::remove(folder))?;
+        cgroup::make(&cgroup)?;
         let mut machine = start_machine(&self.leftovers, &name)?;
         if !self.hub.ends_with_starter() {
             machine.detach()?;
         }
+        network::unplug_node(&self.hub, &name);
         network::lay_node(&self.hub, &machine, number)?;
         *self.nodes.get_mut(number - 1).context("no such node")? = machine;
-        node::PROGRAMS.iter().try_for_each(|program| self.start_on_node(number, program))
+        node::PROGRAMS.iter().try_for_each(|program| self.start_on_node(number, program))?;
+        // The kubelet ends where containerd is not there yet, until it finds it: on other machines, systemd starts it again.
+        wait_until("the kubelet is healthy", || {
+            let machine = self.node(number)?;
+            if machine.program("kubelet").is_none() {
+                self.start_on_node(number, "kubelet")?;
+            }
+            Ok(machine.output("curl", &["-sSf", "-m", "1", "http://127.0.0.1:10248/healthz"]).is_ok())
+        })
     }
 
     /// Cuts the cable between a node and the others and the control plane (the external network stays), or mends it.

@@ -205,7 +205,17 @@ impl Machine {
     /// # Errors
     /// It goes on.
     pub fn kill(&self) -> Result<()> {
-        self.init.end(Signal::SIGKILL).with_context(|| format!("killing {}", self.name))
+        let what = || format!("killing {}", self.name);
+        let files = self.folder.read_dir().with_context(what)?.flatten().map(|entry| entry.path());
+        let started: Vec<Process> = files
+            .filter(|file| file.extension().is_some_and(|kind| kind == "pid"))
+            .filter_map(|file| Process::load(&file))
+            .filter(|process| *process != self.init)
+            .collect();
+        self.init.signal(Signal::SIGKILL);
+        // It is gone with the last of its processes, and one that was started from here stays until it was asked how it ended.
+        started.into_iter().try_for_each(|process| process.end(Signal::SIGKILL)).with_context(what)?;
+        self.init.end(Signal::SIGKILL).with_context(what)
     }
 
     /// A file of the machine, as this process reaches it.

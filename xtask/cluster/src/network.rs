@@ -73,6 +73,13 @@ pub fn lay_node(hub: &Machine, node: &Machine, number: usize) -> Result<()> {
     Ok(())
 }
 
+/// Takes away the hub's ends of the cables of a node that has ended: the kernel does so only in its own time.
+pub fn unplug_node(hub: &Machine, node: &str) {
+    for device in ["eth0", EXTERNAL_DEVICE] {
+        let _gone_already = hub.ip(&format!("link del {}", port(node, device)));
+    }
+}
+
 /// The hub's end of a cable.
 pub fn port(machine: &str, device: &str) -> String {
     format!("{machine}-{device}")

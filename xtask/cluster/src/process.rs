@@ -62,9 +62,12 @@ impl Process {
 
     /// Whether it still runs.
     pub fn runs(self) -> bool {
-        // One of our own children stays until somebody has asked how it ended.
-        let _not_ours = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
-        stat(self.pid).is_some_and(|(state, started)| state != 'Z' && started == self.started)
+        let Some((state, started)) = stat(self.pid) else { return false };
+        if started == self.started && state == 'Z' {
+            // One of our own children stays until somebody has asked how it ended.
+            let _not_ours = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
+        }
+        started == self.started && state != 'Z'
     }
 
     /// Sends it a signal, if it still runs.
