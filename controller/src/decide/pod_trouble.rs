@@ -111,8 +111,17 @@ fn unschedulable(status: &PodStatus) -> Option<&str> {
 
 /// Whether the pod's condition `Ready` holds.
 pub(super) fn is_ready(status: &PodStatus) -> bool {
+    holds(status, "Ready")
+}
+
+/// Whether its kubelet has said last that all containers are ready.
+pub(super) fn are_containers_ready(status: &PodStatus) -> bool {
+    holds(status, "ContainersReady")
+}
+
+fn holds(status: &PodStatus, condition: &str) -> bool {
     let conditions = status.conditions.as_deref().unwrap_or_default();
-    conditions.iter().any(|condition| condition.type_ == "Ready" && condition.status == "True")
+    conditions.iter().any(|of| of.type_ == condition && of.status == "True")
 }
 
 fn running(container: &ContainerStatus) -> bool {

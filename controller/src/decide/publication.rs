@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use k8s_openapi::api::core::v1::{LoadBalancerIngress, Pod};
 
-use super::pod_trouble::is_ready;
+use super::pod_trouble::{are_containers_ready, is_ready};
 use crate::api::Provider;
 
 /// What counts of a gateway pod.
@@ -13,6 +13,9 @@ use crate::api::Provider;
 pub struct GatewayPod {
     /// Its condition `Ready`.
     pub ready: bool,
+    /// It is not, but its containers are. So Kubernetes marks all pods of a node that it has not heard of: one that is dead, or all of them after the API server was
+    /// away for longer than that takes, until their kubelets say otherwise.
+    pub unheard_of: bool,
     /// The addresses that it has been given, which its annotations say. One that its template asks for alone is not.
     pub carries: Vec<IpAddr>,
     /// Whether it is being deleted.
@@ -39,8 +42,10 @@ impl GatewayPod {
             allocated.is_some_and(|allocated| allocated == "true")
         };
         let given = named(pod).filter(|(provider, _)| is_meant(provider) && is_given(provider));
+        let ready = pod.status.as_ref().is_some_and(is_ready);
         Self {
-            ready: pod.status.as_ref().is_some_and(is_ready),
+            ready,
+            unheard_of: !ready && pod.status.as_ref().is_some_and(are_containers_ready),
             carries: given.flat_map(|(_, addresses)| parse(addresses)).collect(),
             terminating: pod.metadata.deletion_timestamp.is_some(),
         }
@@ -48,7 +53,16 @@ impl GatewayPod {
 
     /// Whether it serves all of `addresses`, and is going to.
     pub fn serves(&self, addresses: &[IpAddr]) -> bool {
-        self.ready && !self.terminating && addresses.iter().all(|address| self.carries.contains(address))
+        self.ready && self.stays_with(addresses)
+    }
+
+    /// Whether it serves them as far as anybody knows: what is published stays. A pod of a node that is dead is deleted soon, as its tolerations say.
+    pub fn may_serve(&self, addresses: &[IpAddr]) -> bool {
+        (self.ready || self.unheard_of) && self.stays_with(addresses)
+    }
+
+    fn stays_with(&self, addresses: &[IpAddr]) -> bool {
+        !self.terminating && addresses.iter().all(|address| self.carries.contains(address))
     }
 }
 
@@ -91,7 +105,7 @@ pub struct Observed<'a> {
     pub pods: &'a [GatewayPod],
     /// What its status shows.
     pub shown: &'a [LoadBalancerIngress],
-    /// Since when no pod has served the addresses, by this process's clock; `None`: not seen before.
+    /// Since when no pod may have served the addresses, by this process's clock; `None`: not seen before.
     pub unserved_since: Option<Instant>,
     /// How long the status outlives the last pod that serves.
     pub grace: Duration,
@@ -144,6 +158,8 @@ pub fn ingress(addresses: &[IpAddr]) -> Vec<LoadBalancerIngress> {
 
 #[cfg(test)]
 mod tests {
+    use std::slice;
+
     use serde_json::json;
 
     use super::*;
@@ -155,7 +171,7 @@ mod tests {
     }
 
     fn ready(carries: &[&str]) -> GatewayPod {
-        GatewayPod { ready: true, carries: addresses(carries), terminating: false }
+        GatewayPod { ready: true, unheard_of: false, carries: addresses(carries), terminating: false }
     }
 
     /// Judges a Service with `wanted`, whose status shows `shown`, that has not been served for `unserved`.
@@ -230,6 +246,21 @@ mod tests {
     }
 
     #[test]
+    fn a_pod_that_is_not_heard_of_may_serve_until_it_is_deleted() {
+        let pod = GatewayPod { ready: false, unheard_of: true, ..ready(&[A]) };
+        assert!(!pod.serves(&addresses(&[A])) && pod.may_serve(&addresses(&[A])));
+        assert_eq!(
+            judged(&[A], slice::from_ref(&pod), &[], None),
+            Publication::Withdraw,
+            "not published anew"
+        );
+        assert!(!pod.may_serve(&addresses(&[B])));
+        let deleted = GatewayPod { terminating: true, ..pod.clone() };
+        let broken = GatewayPod { unheard_of: false, ..pod };
+        assert!(![deleted, broken].iter().any(|pod| pod.may_serve(&addresses(&[A]))));
+    }
+
+    #[test]
     fn an_address_that_is_no_longer_the_services_goes_at_once() {
         assert_eq!(judged(&[B], &[], &[A], Some(1)), Publication::Withdraw);
         assert_eq!(judged(&[], &[], &[A], None), Publication::Withdraw);
@@ -274,7 +305,7 @@ mod tests {
         pod.status.as_mut().unwrap().conditions = serde_json::from_value(conditions).unwrap();
         pod.metadata.deletion_timestamp = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
         pod.metadata.annotations = None;
-        let expected = GatewayPod { ready: false, carries: Vec::new(), terminating: true };
+        let expected = GatewayPod { ready: false, unheard_of: true, carries: Vec::new(), terminating: true };
         assert_eq!(GatewayPod::of(&pod, &provider), expected);
     }
 }

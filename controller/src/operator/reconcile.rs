@@ -352,8 +352,8 @@ impl Pass<'_> {
         addresses: &[IpAddr],
         pods: &[GatewayPod],
     ) -> Result<(Duration, Option<Duration>), Failure> {
-        let served = pods.iter().any(|pod| pod.serves(addresses));
-        let unserved_since = self.context.unserved_since(self.service, served);
+        let may_be_served = pods.iter().any(|pod| pod.may_serve(addresses));
+        let unserved_since = self.context.unserved_since(self.service, may_be_served);
         let Options { grace_period: grace, resync, .. } = self.context.options;
         let shown = status::shown(self.service);
         let now = Instant::now();
