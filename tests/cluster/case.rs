@@ -28,17 +28,24 @@ enum Hold {
 }
 
 /// One case.
-pub struct Case {
-    /// The cluster that it shares with others.
-    pub cluster: &'static Cluster,
+pub struct Case<'c> {
+    /// The cluster, which it may share with others.
+    pub cluster: &'c Cluster,
     /// Its own namespace; its Subnet is called the same.
     pub namespace: String,
     /// Its piece of the external network is `172.30.<number>.0/24` and `fd00:172:30:<number>::/64`.
     number: u8,
+    /// Its end leaves everything as it is.
+    stays: bool,
     _hold: Hold,
 }
 
-impl Case {
+/// A hold for a case beside which others run.
+fn hold() -> Hold {
+    Hold::Shared { _guard: MACHINE.read().unwrap_or_else(PoisonError::into_inner) }
+}
+
+impl Case<'static> {
     /// Makes the namespace, with the network `external` and its Subnet; the client has an address in it, the last but one.
     pub fn new(name: &str) -> Self {
         Self::without_network(name).with_network()
@@ -47,13 +54,31 @@ impl Case {
     /// The same, while no other case runs.
     pub fn alone(name: &str) -> Self {
         let _guard = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
-        Self::start(name, Hold::Alone { _guard }).with_network()
+        Self::start(site::shared(), name, Hold::Alone { _guard }).with_network()
     }
 
     /// The same without network and Subnet.
     pub fn without_network(name: &str) -> Self {
-        let _guard = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
-        Self::start(name, Hold::Shared { _guard })
+        let hold = hold();
+        Self::start(site::shared(), name, hold)
+    }
+}
+
+impl<'c> Case<'c> {
+    /// As [`Case::new`], on a cluster of its own.
+    pub fn on(cluster: &'c Cluster, name: &str) -> Self {
+        Self::start(cluster, name, hold()).with_network()
+    }
+
+    /// Lets go of the cluster and leaves everything in it as it is, for [`Self::rejoin`].
+    pub fn part(mut self) -> (String, u8) {
+        self.stays = true;
+        (self.namespace.clone(), self.number)
+    }
+
+    /// The case that was left by [`Self::part`].
+    pub fn rejoin(cluster: &'c Cluster, (namespace, number): (String, u8)) -> Self {
+        Self { cluster, namespace, number, stays: false, _hold: hold() }
     }
 
     fn with_network(self) -> Self {
@@ -62,11 +87,10 @@ impl Case {
         self
     }
 
-    fn start(name: &str, _hold: Hold) -> Self {
+    fn start(cluster: &'c Cluster, name: &str, _hold: Hold) -> Self {
         static NEXT: AtomicU8 = AtomicU8::new(1);
-        let cluster = site::shared();
-        let case =
-            Self { cluster, namespace: name.to_owned(), number: NEXT.fetch_add(1, Ordering::Relaxed), _hold };
+        let number = NEXT.fetch_add(1, Ordering::Relaxed);
+        let case = Self { cluster, namespace: name.to_owned(), number, stays: false, _hold };
         case.cluster.kubectl(&["create", "namespace", name]).unwrap();
         let number = case.number;
         cluster
@@ -225,17 +249,18 @@ impl Case {
 
     /// Waits for an Event on a Service whose message contains `text`, and returns the message.
     pub fn event(&self, service: &str, reason: &str, text: &str) -> String {
-        let fields = format!("involvedObject.kind=Service,involvedObject.name={service},reason={reason}");
         self.eventually(&format!("an Event {reason} on {service} with {text:?}"), || {
-            let events = self.kubectl(&["get", "events", "--field-selector", &fields, "-o", "json"]);
-            let events: Value = serde_json::from_str(&events).unwrap();
-            let messages = events["items"].as_array().cloned().unwrap_or_default();
-            messages
-                .iter()
-                .filter_map(|event| event["message"].as_str())
-                .find(|message| message.contains(text))
-                .map(str::to_owned)
+            self.events(service, reason).into_iter().find(|message| message.contains(text))
         })
+    }
+
+    /// The messages of the Events on a Service that there are.
+    pub fn events(&self, service: &str, reason: &str) -> Vec<String> {
+        let fields = format!("involvedObject.kind=Service,involvedObject.name={service},reason={reason}");
+        let text = self.kubectl(&["get", "events", "--field-selector", &fields, "-o", "json"]);
+        let events: Value = serde_json::from_str(&text).unwrap();
+        let events = events["items"].as_array().cloned().unwrap_or_default();
+        events.iter().filter_map(|event| Some(event["message"].as_str()?.to_owned())).collect()
     }
 
     /// Asks a web server from the external network, once.
@@ -285,9 +310,12 @@ fn merge(object: &mut Value, more: &Value) {
     }
 }
 
-impl Drop for Case {
+impl Drop for Case<'_> {
     /// If the case has failed, what there is is printed. The cluster outlives it: what others need not wait for goes.
     fn drop(&mut self) {
+        if self.stays {
+            return;
+        }
         let say = |arguments: &[&str]| {
             eprintln!("$ kubectl {}", arguments.join(" "));
             match self.try_kubectl(arguments) {
@@ -300,6 +328,13 @@ impl Drop for Case {
             say(&["get", "events", "--sort-by=.lastTimestamp"]);
             say(&["describe", "services"]);
             say(&["logs", "--selector=app.kubernetes.io/managed-by=sluice-controller", "--tail=20"]);
+            say(&["--namespace=sluice-system", "get", "pods", "-o", "wide"]);
+            say(&[
+                "--namespace=sluice-system",
+                "logs",
+                "--selector=app.kubernetes.io/name=sluice-controller",
+                "--tail=40",
+            ]);
         }
         let _goes_with_the_cluster =
             self.try_kubectl(&["delete", "namespace", &self.namespace, "--wait=false"]);

@@ -11,6 +11,7 @@
 //! ports        which packets arrive where
 //! edits        what changes while clients are there
 //! addresses    who gets which address, and what the network outside does
+//! faults       what is lost while something fails
 //! kube_ovn     addresses by way of the pod's network
 //! drop_in      pods as stock Kube-OVN makes them, with the gateway's image
 //! security     namespaces that enforce Pod Security
@@ -26,6 +27,7 @@ mod case;
 mod crowd;
 mod drop_in;
 mod edits;
+mod faults;
 mod kube_ovn;
 mod leftovers;
 mod lifecycle;

@@ -23,18 +23,24 @@ pub fn folder(name: &str) -> PathBuf {
     parent.join(format!("{}{name}", std::process::id()))
 }
 
-/// The cluster, with Sluice, started by the first who asks. It ends with this process.
+/// The cluster that cases share, started by the first who asks.
 pub fn shared() -> &'static Cluster {
     static SHARED: OnceLock<Cluster> = OnceLock::new();
-    SHARED.get_or_init(|| {
-        let started = Instant::now();
-        let options = Options { folder: folder(""), nodes: 1, images: images() };
-        let cluster = Cluster::start(&options, &|_| ()).unwrap();
-        cluster.install_sluice().unwrap();
-        let time = started.elapsed();
-        // Past the capture of what tests print, so that it is seen.
-        let mut output = std::io::stdout();
-        writeln!(output, "a cluster with Sluice was ready after {time:.1?}").unwrap();
-        cluster
-    })
+    SHARED.get_or_init(|| start("", 1))
+}
+
+/// Starts a cluster with Sluice; `name` is for several of one process. It ends with this process.
+pub fn start(name: &str, nodes: usize) -> Cluster {
+    let started = Instant::now();
+    let options = Options { folder: folder(name), nodes, images: images() };
+    let cluster = Cluster::start(&options, &|_| ()).unwrap();
+    cluster.install_sluice().unwrap();
+    tell(&format!("a cluster with Sluice was ready after {:.1?}", started.elapsed()));
+    cluster
+}
+
+/// Writes a line past the capture of what tests print, so that it is seen.
+pub fn tell(line: &str) {
+    let mut output = std::io::stdout();
+    writeln!(output, "{line}").unwrap();
 }
