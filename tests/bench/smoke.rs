@@ -40,6 +40,16 @@ fn tc_is_faster_than_iptables_and_translates_as_it_should() {
 }
 
 #[test]
+fn xdp_is_faster_than_tc_and_translates_as_it_should() {
+    let contenders = [Contender::SluiceXdp, Contender::SluiceTc, Contender::RedirectXdp];
+    let found = rates(&contenders, External::Veth, Workload::USUAL).unwrap();
+    let ratio = found[0].beside(&found[1]).median();
+    assert!(ratio > 1.3, "{ratio:.2} times tc: {found:?}");
+    let ratio = found[0].beside(&found[2]).median();
+    assert!((0.4..1.3).contains(&ratio), "{ratio:.2} times a redirect without any NAT: {found:?}");
+}
+
+#[test]
 fn every_kind_of_traffic_is_translated() {
     let workloads = [
         Workload { flows: 20_000, ports: 32, ..Workload::USUAL },

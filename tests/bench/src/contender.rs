@@ -24,6 +24,8 @@ pub enum Contender {
     Routing,
     /// A tc program that redirects, and does nothing else.
     RedirectTc,
+    /// A tc program that redirects to a neighbour: the kernel looks for it, and writes the frame's addresses. IPv4.
+    NeighbourTc,
     /// An XDP program that redirects, and does nothing else.
     RedirectXdp,
     /// An XDP program that drops: the generator's own limit.
@@ -49,6 +51,7 @@ impl Contender {
             Self::Nftables => "nftables map",
             Self::Routing => "routing",
             Self::RedirectTc => "tc redirect",
+            Self::NeighbourTc => "tc to neighbour",
             Self::RedirectXdp => "XDP redirect",
             Self::DropXdp => "XDP drop",
         }
@@ -61,7 +64,7 @@ impl Contender {
                 Translation::Full
             }
             Self::Routing => Translation::Routed,
-            Self::RedirectTc | Self::RedirectXdp | Self::DropXdp => Translation::None,
+            Self::RedirectTc | Self::NeighbourTc | Self::RedirectXdp | Self::DropXdp => Translation::None,
         }
     }
 
@@ -91,7 +94,7 @@ impl Contender {
                     route(topology, spec, family)?;
                 }
             }
-            Self::RedirectTc | Self::RedirectXdp | Self::DropXdp => {}
+            Self::RedirectTc | Self::NeighbourTc | Self::RedirectXdp | Self::DropXdp => {}
         }
         if self.has_connection_table() {
             topology.pod.sysctl(PATIENT)?;

@@ -16,13 +16,14 @@ use crate::Effort;
 /// Service ports: as many as a million flows to one target take.
 const PORTS: u16 = 32;
 /// What all are compared with on a macvlan.
-const MACVLAN: [Contender; 6] = [
+const MACVLAN: [Contender; 7] = [
     Contender::SluiceTc,
     Contender::IptablesLegacy,
     Contender::IptablesNft,
     Contender::Nftables,
     Contender::Routing,
     Contender::RedirectTc,
+    Contender::NeighbourTc,
 ];
 const VETH: [Contender; 6] = [
     Contender::SluiceXdp,
@@ -77,12 +78,16 @@ fn macvlan(effort: Effort) -> Result<()> {
     let mut rigs = rigs(&MACVLAN, External::Macvlan, Peer::Napi)?;
     for (done, (name, workload)) in TRAFFIC.into_iter().enumerate() {
         phase.done(done);
-        let has_room = |rig: &Rig| workload.flows < MILLION.flows || !rig.contender().has_connection_table();
-        let mut taking_part: Vec<&mut Rig> = rigs.iter_mut().filter(|rig| has_room(rig)).collect();
+        let takes_part = |rig: &Rig| {
+            let contender = rig.contender();
+            let knows = workload.family == Family::V4 || contender != Contender::NeighbourTc;
+            knows && (workload.flows < MILLION.flows || !contender.has_connection_table())
+        };
+        let mut taking_part: Vec<&mut Rig> = rigs.iter_mut().filter(|rig| takes_part(rig)).collect();
         let found = turns(&mut taking_part, workload, effort)?;
         tell(SECTION, name, &taking_part, &found);
         if workload == Workload::USUAL {
-            let [sluice, iptables, _, _, _, redirect] = &found[..] else { continue };
+            let [sluice, iptables, _, _, _, redirect, _] = &found[..] else { continue };
             beside(SECTION, name, ("sluice tc", sluice), ("iptables-legacy", iptables), 2.4);
             beside(SECTION, name, ("sluice tc", sluice), ("tc redirect", redirect), 0.95);
         }

@@ -1,5 +1,6 @@
 //! The benches' BPF programs: loading, attaching, running, reading their counters.
 
+use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
@@ -70,12 +71,14 @@ impl Programs {
         })
     }
 
-    /// Where the bare redirects send to.
+    /// Where the redirects send to; `neighbour`: for the one that lets the kernel write its address into the frame.
     ///
     /// # Errors
     /// If the kernel refuses to write a map.
-    pub fn redirect_to(&mut self, device: u32) -> Result<()> {
-        self.array::<u32>("egress")?.set(0, device, 0).context("writing where to redirect")
+    pub fn redirect_to(&mut self, device: u32, neighbour: Ipv4Addr) -> Result<()> {
+        self.array::<u32>("egress")?.set(0, device, 0).context("writing where to redirect")?;
+        let neighbour = u32::from(neighbour).to_be();
+        self.array::<u32>("next_hop")?.set(0, neighbour, 0).context("writing the neighbour")
     }
 
     /// Sets what is made and what must arrive, and forgets what has arrived.

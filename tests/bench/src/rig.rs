@@ -1,8 +1,10 @@
 //! A contender in a network of its own, with generator and sink.
 
+use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use sluice_tests::addresses::Family;
 use sluice_tests::gateway::Spec;
 use sluice_tests::netns::Netns;
 use sluice_tests::topology::{External, Topology};
@@ -90,10 +92,11 @@ impl Rig {
             _ if peer == Peer::Napi => programs.attach_xdp("sink_xdp", &topology.node, "pod0")?,
             _ => programs.attach_tc("sink_tc", &topology.node, "pod0")?,
         }
-        if matches!(contender, Contender::RedirectTc | Contender::RedirectXdp) {
-            programs.redirect_to(ifindex(&topology.pod, "eth0")?)?;
+        if let IpAddr::V4(neighbour) = Family::V4.plan().node {
+            programs.redirect_to(ifindex(&topology.pod, "eth0")?, neighbour)?;
         }
         match contender {
+            Contender::NeighbourTc => programs.attach_tc("neighbour_tc", &topology.pod, "net1")?,
             Contender::RedirectTc => programs.attach_tc("redirect_tc", &topology.pod, "net1")?,
             Contender::RedirectXdp => programs.attach_xdp("redirect_xdp", &topology.pod, "net1")?,
             _ => {}

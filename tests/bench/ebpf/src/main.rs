@@ -12,9 +12,9 @@ mod generator;
 mod sink;
 
 use aya_ebpf::{
-    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, xdp_action},
+    bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1, xdp_action},
     btf_maps::{Array, PerCpuArray},
-    helpers::generated::bpf_redirect,
+    helpers::generated::{bpf_redirect, bpf_redirect_neigh},
     macros::{btf_map, classifier, xdp},
     programs::{TcContext, XdpContext},
 };
@@ -38,6 +38,9 @@ pub static owners: Array<u32, { (WATCHED_PORTS as usize) << 16 }> = Array::new()
 /// Index of the device that the bare redirects send to.
 #[btf_map]
 pub static egress: Array<u32, 1> = Array::new();
+/// IPv4 address of the neighbour that is redirected to, network byte order.
+#[btf_map]
+pub static next_hop: Array<u32, 1> = Array::new();
 
 // Makes a packet: run with live frames.
 #[xdp]
@@ -73,6 +76,19 @@ pub fn redirect_tc(_: TcContext) -> i32 {
     }
 }
 
+// A redirect to a neighbour, the next hop, whose address the kernel writes into the frame: IPv4, tc.
+#[classifier]
+pub fn neighbour_tc(_: TcContext) -> i32 {
+    let (Some(device), Some(hop)) = (egress.get(0), next_hop.get(0)) else { return TC_ACT_SHOT };
+    let mut to = bpf_redir_neigh {
+        nh_family: AF_INET,
+        __bindgen_anon_1: bpf_redir_neigh__bindgen_ty_1 { ipv4_nh: *hop },
+    };
+    let size = size_of::<bpf_redir_neigh>() as i32;
+    // SAFETY: `to` is valid during the call, and of the size that is told.
+    unsafe { bpf_redirect_neigh(*device, &raw mut to, size, 0) as i32 }
+}
+
 // A bare redirect, XDP.
 #[xdp]
 pub fn redirect_xdp(_: XdpContext) -> u32 {
@@ -82,6 +98,9 @@ pub fn redirect_xdp(_: XdpContext) -> u32 {
         None => xdp_action::XDP_ABORTED,
     }
 }
+
+/// As `bpf_redirect_neigh` wants it.
+const AF_INET: u32 = 2;
 
 #[panic_handler]
 fn panic(_: &core::panic::PanicInfo<'_>) -> ! {
