@@ -75,3 +75,24 @@ fn capitalised(text: &str) -> String {
     let mut letters = text.chars();
     letters.next().map(|first| first.to_uppercase().chain(letters).collect()).unwrap_or_default()
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn figures_become_files() {
+        let mut figures = Figures::default();
+        let line = r#"{"section": "pps, net1 a veth", "figure": "1000 flows", "case": "sluice XDP", "value": 2.6, "unit": "M/s",
+            "spread": [2.4, 2.7]}"#;
+        figures.add(serde_json::from_str(line).unwrap());
+        let folder = tempfile::tempdir().unwrap();
+        write(folder.path(), &figures, "a machine").unwrap();
+        let read = |name: &str| fs::read_to_string(folder.path().join(name)).unwrap();
+        assert!(read("data-path.md").contains("| 2.6 M/s (2.4 - 2.7) |"), "{}", read("data-path.md"));
+        assert!(read("data-path.json").contains("\"spread\":[2.4,2.7]"));
+        let plot = read("packets.svg");
+        assert!(plot.contains("sluice XDP, veth") && plot.contains("2.6 M/s"), "{plot}");
+        assert!(!folder.path().join("latency.svg").exists());
+    }
+}
