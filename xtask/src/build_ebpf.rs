@@ -3,6 +3,7 @@
 use std::{
     collections::BTreeSet,
     fs,
+    os::unix::process::CommandExt,
     path::{Path, PathBuf},
     process::{Command, ExitCode},
 };
@@ -10,6 +11,7 @@ use std::{
 use anyhow::{Context, Result};
 use cargo_metadata::PackageId;
 use comfy_table::{CellAlignment, Table, presets};
+use nix::sys::personality::{self, Persona};
 
 use crate::{image, object, packages, process, toolchain, toolchain::Compiler, tools, ui};
 
@@ -108,6 +110,16 @@ pub fn cargo(compiler: &Compiler, linker: &Path) -> Command {
         .env("RUSTC", &compiler.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
+    // LLVM orders some types of the BTF by their addresses in memory: with random ones, each link has other bytes. Where this
+    // is forbidden, as in some containers, the objects are as good, but not the same.
+    // SAFETY: between fork and exec two system calls, and no allocation.
+    unsafe {
+        command.pre_exec(|| {
+            let _forbidden =
+                personality::get().and_then(|now| personality::set(now | Persona::ADDR_NO_RANDOMIZE));
+            Ok(())
+        })
+    };
     command
 }
 
