@@ -67,7 +67,12 @@ impl Case<'static> {
 impl<'c> Case<'c> {
     /// As [`Case::new`], on a cluster of its own.
     pub fn on(cluster: &'c Cluster, name: &str) -> Self {
-        Self::start(cluster, name, hold()).with_network()
+        Self::without_network_on(cluster, name).with_network()
+    }
+
+    /// As [`Case::without_network`], on a cluster of its own.
+    pub fn without_network_on(cluster: &'c Cluster, name: &str) -> Self {
+        Self::start(cluster, name, hold())
     }
 
     /// Lets go of the cluster and leaves everything in it as it is, for [`Self::rejoin`].

@@ -14,6 +14,7 @@
 //! faults       what is lost while something fails
 //! kube_ovn     addresses by way of the pod's network
 //! drop_in      pods as stock Kube-OVN makes them, with the gateway's image
+//! chart        the Helm chart, on a cluster of its own
 //! security     namespaces that enforce Pod Security
 //! crowd        fifty at once
 //! leftovers    what stays of a cluster whose starter is killed: nothing
@@ -24,6 +25,7 @@
 
 mod addresses;
 mod case;
+mod chart;
 mod crowd;
 mod drop_in;
 mod edits;

@@ -32,11 +32,16 @@ pub fn shared() -> &'static Cluster {
 /// Starts a cluster with Sluice; `name` is for several of one process. It ends with this process.
 pub fn start(name: &str, nodes: usize) -> Cluster {
     let started = Instant::now();
-    let options = Options { folder: folder(name), nodes, images: images() };
-    let cluster = Cluster::start(&options, &|_| ()).unwrap();
+    let cluster = start_without_sluice(name, nodes);
     cluster.install_sluice().unwrap();
     tell(&format!("a cluster with Sluice was ready after {:.1?}", started.elapsed()));
     cluster
+}
+
+/// The same without Sluice, but for its images on the nodes.
+pub fn start_without_sluice(name: &str, nodes: usize) -> Cluster {
+    let options = Options { folder: folder(name), nodes, images: images() };
+    Cluster::start(&options, &|_| ()).unwrap()
 }
 
 /// Writes a line past the capture of what tests print, so that it is seen.

@@ -142,6 +142,7 @@ impl Rung {
         }
         if self == Self::Cluster {
             cluster::prepare()?;
+            kube::ensure(kube::HELM)?;
             image::archives()?;
         }
         if self.needs_binaries() {
