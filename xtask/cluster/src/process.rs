@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use nix::{
     sys::{
         signal::{Signal, kill},
-        wait::{WaitPidFlag, waitpid},
+        wait::{WaitPidFlag, WaitStatus, waitpid},
     },
     unistd::Pid,
 };
@@ -63,11 +63,13 @@ impl Process {
     /// Whether it still runs.
     pub fn runs(self) -> bool {
         let Some((state, started)) = stat(self.pid) else { return false };
-        if started == self.started && state == 'Z' {
-            // One of our own children stays until somebody has asked how it ended.
-            let _not_ours = waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG));
+        if started != self.started {
+            return false;
         }
-        started == self.started && state != 'Z'
+        // One of our own children stays until somebody has asked how it ended, which nobody can before the last of its threads has: the first
+        // one, whose state this is, may be earlier.
+        state != 'Z'
+            || waitpid(Pid::from_raw(self.pid), Some(WaitPidFlag::WNOHANG)) == Ok(WaitStatus::StillAlive)
     }
 
     /// Sends it a signal, if it still runs.
