@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::time::{ClockId, clock_gettime};
+use nix::time::{ClockId, clock_getcpuclockid, clock_gettime};
 use nix::unistd::Pid;
 
 /// Keeps the calling thread on one CPU until it is dropped. What it starts meanwhile stays there, too.
@@ -102,6 +102,8 @@ impl Softirqs {
 /// # Errors
 /// If there is none.
 pub fn process_time(pid: u32) -> Result<Duration> {
-    let tasks = fs::read_dir(format!("/proc/{pid}/task")).context("looking for the process's threads")?;
-    Softirqs(tasks.flatten().map(|task| task.path().join("schedstat")).collect()).now()
+    let pid = i32::try_from(pid).context("a process's number")?;
+    // Of all threads, those that have ended included.
+    let clock = clock_getcpuclockid(Pid::from_raw(pid)).context("looking for the process's clock")?;
+    Ok(clock_gettime(clock).context("reading the process's clock")?.into())
 }
