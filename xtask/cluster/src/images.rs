@@ -1,15 +1,16 @@
 //! The images of what is not Sluice's: upstream's test program `agnhost`, as the pods' pause container and as a backend.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{BufWriter, Write},
-    path::PathBuf,
+    path::{Path, PathBuf},
 };
 
 use anyhow::{Context, Result};
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use tar::{Builder, Header};
+use tempfile::NamedTempFile;
 
 use crate::programs;
 
@@ -39,16 +40,23 @@ pub fn archive() -> Result<PathBuf> {
         digest(format!("{IMAGES:?}").as_bytes()).chars().skip("sha256:".len()).take(8).collect();
     let archive = program.with_extension(format!("{key}.tar"));
     if !archive.exists() {
-        let what = || format!("writing {}", archive.display());
-        // Others may be writing the same.
-        let unfinished = archive.with_extension(std::process::id().to_string());
         let content = fs::read(&program).with_context(|| format!("reading {}", program.display()))?;
-        let mut file = BufWriter::new(File::create(&unfinished).with_context(what)?);
-        write(&mut file, content).with_context(what)?;
-        file.flush().with_context(what)?;
-        fs::rename(&unfinished, &archive).with_context(what)?;
+        write_whole(&archive, content).with_context(|| format!("writing {}", archive.display()))?;
     }
     Ok(archive)
+}
+
+/// Writes the archive so that it is there whole or not at all. Others may be writing the same, also another thread of this
+/// process: each has a file of its own.
+fn write_whole(archive: &Path, program: Vec<u8>) -> Result<()> {
+    let folder = archive.parent().context("a file without a folder")?;
+    let mut unfinished = NamedTempFile::new_in(folder)?;
+    let mut file = BufWriter::new(&mut unfinished);
+    write(&mut file, program)?;
+    file.flush()?;
+    drop(file);
+    unfinished.persist(archive)?;
+    Ok(())
 }
 
 /// Writes an OCI image layout: <https://github.com/opencontainers/image-spec/blob/main/image-layout.md>.
@@ -100,4 +108,26 @@ fn digest(content: &[u8]) -> String {
 
 fn bytes(value: &Value) -> Vec<u8> {
     value.to_string().into_bytes()
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+
+    use super::*;
+
+    #[test]
+    fn several_may_write_the_same_archive_at_once() {
+        let folder = tempfile::tempdir().unwrap();
+        let archive = folder.path().join("images.tar");
+        thread::scope(|scope| {
+            let writers: Vec<_> =
+                (0..8).map(|_| scope.spawn(|| write_whole(&archive, vec![7; 1 << 20]))).collect();
+            for writer in writers {
+                writer.join().unwrap().unwrap();
+            }
+        });
+        let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        assert_eq!(files, [archive], "nothing but the archive is left");
+    }
 }
