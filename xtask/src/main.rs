@@ -11,6 +11,8 @@ mod libtest;
 mod lint;
 mod object;
 mod packages;
+#[cfg(test)]
+mod pages;
 mod process;
 mod setup;
 mod test;
@@ -37,6 +39,7 @@ and Ubuntu; elsewhere it prints the exact commands. On a fresh machine with Rust
   cargo xtask build-ebpf    the BPF programs alone, with their sizes
   cargo xtask image         container images of gateway and controller
   cargo xtask cluster up    a real Kubernetes cluster on this machine (root)
+  cargo xtask bench all          the data path beside iptables and others, into docs/performance (root)
   cargo xtask bench controller   what the controller takes for 1000 Services
   cargo xtask bench image        what the gateway's image takes to start, and in memory
 
