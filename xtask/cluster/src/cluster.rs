@@ -11,17 +11,15 @@ use std::{
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
 
+pub use crate::folder::{remove, sweep};
 use crate::{
     cgroup,
     control_plane::{self, ControlPlane},
-    credentials::ADMIN,
-    images, leftovers,
+    folder, images,
     machine::Machine,
-    netns::{Netns, describe, finish},
+    netns::Netns,
     network,
     node::{self, CONTAINERD, NodeFiles},
-    process::Process,
-    programs,
     spec::{Leftovers, Spec},
 };
 
@@ -29,15 +27,8 @@ use crate::{
 const PATIENCE: Duration = Duration::from_secs(180);
 /// Multus' kind.
 const DEFINITIONS: &str = include_str!("../manifests/network-attachment-definition.yaml");
-/// Sluice, as it is deployed where Kube-OVN is not.
-const SUBNET: &str =
-    concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/chart/sluice/crds/subnets.kubeovn.io.yaml");
-const SLUICE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../../deploy/sluice.yaml");
 /// What a node hides with its disk: nothing that it needs may be there.
 const HIDDEN: [&str; 5] = ["/run", "/var/lib", "/var/log", "/proc", "/sys"];
-/// The process that starts a cluster, and the name of its control group.
-const STARTER: &str = "starter.pid";
-const CGROUP: &str = "cgroup";
 
 /// What cluster to start.
 #[derive(Debug)]
@@ -80,10 +71,10 @@ impl Cluster {
                 options.folder.display()
             );
         }
-        let leftovers = claim(&options.folder)?;
+        let leftovers = folder::claim(&options.folder)?;
         Self::start_in(&leftovers, options, progress).inspect_err(|_| {
             // The first error is the one that matters.
-            let _also_failed = stop(&leftovers);
+            let _also_failed = folder::stop(&leftovers);
         })
     }
 
@@ -129,8 +120,7 @@ impl Cluster {
 
     /// The cluster in `folder`; `None`: there is none, or not all of it runs.
     pub fn find(folder: &Path) -> Option<Self> {
-        let leftovers =
-            Leftovers { folder: folder.to_owned(), cgroup: fs::read_to_string(folder.join(CGROUP)).ok()? };
+        let leftovers = folder::find(folder).ok()?;
         let machine = |name: &str| Machine::find(name, &folder.join(name));
         let nodes = (1..).map_while(|number| {
             let name = node_name(number);
@@ -157,77 +147,12 @@ impl Cluster {
         &self.control_plane
     }
 
-    /// The kubeconfig of somebody who may do everything, for programs in the hub's network.
-    pub fn kubeconfig(&self) -> PathBuf {
-        self.control_plane.kubeconfig(ADMIN.name)
-    }
-
-    /// `kubectl`, as somebody who may do everything.
-    ///
-    /// # Errors
-    /// It has not been built, or the hub does not run.
-    pub fn kubectl_command(&self) -> Result<Command> {
-        let mut command = self.hub.network_command(programs::kubernetes("kubectl")?)?;
-        command.env("KUBECONFIG", self.kubeconfig());
-        // The cache of the server's kinds goes with the cluster.
-        command.env("KUBECACHEDIR", self.folder().join("hub/kubectl-cache"));
-        Ok(command)
-    }
-
-    /// Runs `kubectl`, and returns what it printed.
-    ///
-    /// # Errors
-    /// It fails: the error has what it said.
-    pub fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        let mut command = self.kubectl_command()?;
-        let output = command.args(arguments).output();
-        let what = describe(&command);
-        finish(output.with_context(|| what.clone())?, &what)
-    }
-
-    /// Like `kubectl apply --server-side`.
-    ///
-    /// # Errors
-    /// The server refuses it.
-    pub fn apply(&self, yaml: &str) -> Result<String> {
-        use std::{io::Write as _, process::Stdio};
-        let what = "kubectl apply";
-        let mut command = self.kubectl_command()?;
-        command.args(["apply", "--server-side", "--force-conflicts", "-f", "-"]);
-        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
-        let mut child = command.spawn().context(what)?;
-        if let Some(mut input) = child.stdin.take() {
-            // If it ends early, its exit code and message say more than the broken pipe.
-            let _ended = input.write_all(yaml.as_bytes());
-        }
-        finish(child.wait_with_output().context(what)?, what)
-    }
-
     /// Imports an archive of images on every node.
     ///
     /// # Errors
     /// containerd refuses it.
     pub fn load(&self, archive: &Path) -> Result<()> {
         self.nodes.iter().try_for_each(|node| import(node, archive))
-    }
-
-    /// Deploys Sluice by its manifests and waits until its controllers are ready. The nodes must have its images.
-    ///
-    /// # Errors
-    /// The server refuses a manifest, or the controllers do not become ready: the error has their log.
-    pub fn install_sluice(&self) -> Result<()> {
-        const CONTROLLER: [&str; 3] = ["--namespace", "sluice-system", "deployment/sluice-controller"];
-        self.kubectl(&["apply", "--server-side", "-f", SUBNET, "-f", SLUICE])?;
-        let [flag, namespace, name] = CONTROLLER;
-        self.kubectl(&["rollout", "status", flag, namespace, name, "--timeout=120s"]).map(drop).map_err(
-            |error| {
-                let log = self.kubectl(&["logs", flag, namespace, name, "--tail=30"]);
-                error.context(format!(
-                    "Sluice's controllers are not ready: {}",
-                    log.unwrap_or_else(|error| error.to_string())
-                ))
-            },
-        )
     }
 
     /// Starts one of [`node::PROGRAMS`] on a node, counted from 1. To stop it: [`Machine::stop_program`].
@@ -329,7 +254,7 @@ impl Cluster {
     /// # Errors
     /// Something stays.
     pub fn stop(self) -> Result<()> {
-        stop(&self.leftovers)
+        folder::stop(&self.leftovers)
     }
 
     fn start_control_plane(&self) -> Result<()> {
@@ -385,48 +310,6 @@ impl Cluster {
     }
 }
 
-/// Ends what runs in `folder`, and removes it with all that a cluster has made elsewhere, also what is left of one whose processes were killed.
-///
-/// # Errors
-/// Something stays.
-pub fn remove(folder: &Path) -> Result<()> {
-    let cgroup = fs::read_to_string(folder.join(CGROUP))
-        .with_context(|| format!("there is no cluster in {}", folder.display()))?;
-    stop(&Leftovers { folder: folder.to_owned(), cgroup })
-}
-
-/// Removes the clusters below `parent` of which nothing runs any more, nor who started them.
-///
-/// # Errors
-/// Something stays.
-pub fn sweep(parent: &Path) -> Result<()> {
-    let Ok(entries) = fs::read_dir(parent) else { return Ok(()) };
-    for entry in entries.flatten() {
-        let folder = entry.path();
-        let is_dead = Process::load(&folder.join(STARTER)).is_none() && machines(&folder).is_empty();
-        if is_dead && folder.join(CGROUP).exists() {
-            remove(&folder)?;
-        }
-    }
-    Ok(())
-}
-
-/// Makes the folder, with what it takes to remove everything in it.
-fn claim(folder: &Path) -> Result<Leftovers> {
-    let what = || format!("making {}", folder.display());
-    let parent = folder.parent().context("a folder without a parent")?;
-    fs::create_dir_all(parent).with_context(what)?;
-    let folder = parent.canonicalize().with_context(what)?.join(folder.file_name().unwrap_or_default());
-    fs::create_dir(&folder).with_context(what)?;
-    let starter = Process::of(std::process::id())?;
-    starter.save(&folder.join(STARTER))?;
-    // Another cluster in another folder may have the folder's name.
-    let name = folder.file_name().unwrap_or_default().to_string_lossy();
-    let cgroup = format!("/sluice-{name}-{}", starter.pid());
-    fs::write(folder.join(CGROUP), &cgroup).with_context(what)?;
-    Ok(Leftovers { folder, cgroup })
-}
-
 fn start_machine(leftovers: &Leftovers, name: &str) -> Result<Machine> {
     let folder = leftovers.folder.join(name);
     fs::create_dir_all(&folder).with_context(|| format!("making {}", folder.display()))?;
@@ -451,19 +334,6 @@ fn import(node: &Machine, archive: &Path) -> Result<()> {
     let mut command = Command::new("ctr");
     command.args(["--address", CONTAINERD, "--namespace", "k8s.io", "images", "import"]).arg(archive);
     node.run(command).with_context(|| format!("importing {}", archive.display())).map(drop)
-}
-
-/// The machines in the folder that run.
-fn machines(folder: &Path) -> Vec<Process> {
-    let Ok(entries) = fs::read_dir(folder) else { return Vec::new() };
-    entries.flatten().filter_map(|entry| Process::load(&entry.path().join("init.pid"))).collect()
-}
-
-fn stop(leftovers: &Leftovers) -> Result<()> {
-    let machines = machines(&leftovers.folder);
-    machines.iter().for_each(|machine| machine.signal(Signal::SIGTERM));
-    machines.iter().try_for_each(|machine| machine.end(Signal::SIGTERM))?;
-    leftovers::remove(leftovers)
 }
 
 /// Waits for a condition, with a deadline.

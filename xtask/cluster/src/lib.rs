@@ -5,7 +5,8 @@
 //! folder and control groups; a machine is killed as by a power cut by killing one process; and addresses are the same in every cluster.
 //!
 //! ```text
-//! cluster        start, find, stop; kubectl; what happens to nodes
+//! cluster        start, find, stop; what happens to nodes
+//! kubectl        asking the API server       folder       by which a cluster is found, and removed
 //! machine        one machine: programs in it, its end      netns     commands in its network, or a pod's
 //! network        cables and bridges        addresses      who has which address
 //! control_plane  etcd, API server, ...     node           containerd, kubelet, kube-proxy, Multus
@@ -20,7 +21,9 @@ mod cgroup;
 pub mod cluster;
 pub mod control_plane;
 pub mod credentials;
+mod folder;
 pub mod images;
+mod kubectl;
 pub mod leftovers;
 pub mod machine;
 pub mod netns;

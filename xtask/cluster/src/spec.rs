@@ -1,6 +1,6 @@
 //! What a machine's first process is told.
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -29,11 +29,4 @@ pub struct Leftovers {
     pub folder: PathBuf,
     /// The control group, as a path in each hierarchy.
     pub cgroup: String,
-}
-
-impl Leftovers {
-    /// What a cluster in `folder` makes.
-    pub fn of(folder: &Path, cgroup: &str) -> Self {
-        Self { folder: folder.to_owned(), cgroup: cgroup.to_owned() }
-    }
 }
