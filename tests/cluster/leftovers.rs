@@ -20,10 +20,11 @@ fn machines(folder: &Path) -> Vec<(String, Process)> {
     machines.filter_map(|path| Some((name(&path), Process::load(&path.join("init.pid"))?))).collect()
 }
 
-/// Control groups with this name, in any hierarchy.
+/// Control groups with this name, in any hierarchy: the one of version 2 may be all that there is.
 fn cgroups(name: &str) -> Vec<PathBuf> {
-    let mounts = fs::read_dir("/sys/fs/cgroup").unwrap().flatten();
-    mounts.map(|mount| mount.path().join(name)).filter(|group| group.exists()).collect()
+    let mounts = fs::read_dir("/sys/fs/cgroup").unwrap().map(|entry| entry.unwrap().path());
+    let mounts = mounts.chain(["/sys/fs/cgroup".into()]);
+    mounts.map(|mount| mount.join(name)).filter(|group| group.exists()).collect()
 }
 
 #[test]
