@@ -3,6 +3,7 @@
 use std::fmt;
 
 use anyhow::Context as _;
+use clap::builder::NonEmptyStringValueParser;
 use k8s_openapi::api::coordination::v1::Lease;
 use kube::api::DeleteParams;
 use kube::{Api, Client};
@@ -21,7 +22,7 @@ pub(super) struct Election {
     #[arg(long, env = "SLUICE_LEADER_ELECT", default_value_t = true, action = clap::ArgAction::Set, value_name = "BOOL")]
     leader_elect: bool,
     /// Namespace of the Lease; if absent, the controller's own
-    #[arg(long, env = "SLUICE_LEASE_NAMESPACE", value_name = "NAMESPACE")]
+    #[arg(long, env = "SLUICE_LEASE_NAMESPACE", value_parser = NonEmptyStringValueParser::new(), value_name = "NAMESPACE")]
     lease_namespace: Option<String>,
     /// How long the others wait for a silent leader before they take over, in whole seconds
     #[arg(long, env = "SLUICE_LEASE_DURATION", default_value = "15s", value_name = "TIME")]

@@ -1,6 +1,7 @@
 //! Flags for how gateway pods are.
 
 use anyhow::{Context as _, ensure};
+use clap::builder::NonEmptyStringValueParser;
 
 use super::time::Time;
 use crate::desired::{self, Defaults, Seccomp};
@@ -16,7 +17,7 @@ pub(super) struct GatewayPods {
     #[arg(long, env = "SLUICE_GATEWAY_IMAGE_PULL_POLICY", value_parser = ["Always", "IfNotPresent", "Never"], value_name = "POLICY")]
     gateway_image_pull_policy: Option<String>,
     /// Secrets by which the image is pulled, such as `registry,mirror`: in the namespace of each Service
-    #[arg(long, env = "SLUICE_GATEWAY_IMAGE_PULL_SECRETS", value_delimiter = ',', value_name = "NAMES")]
+    #[arg(long, env = "SLUICE_GATEWAY_IMAGE_PULL_SECRETS", value_parser = NonEmptyStringValueParser::new(), value_delimiter = ',', value_name = "NAMES")]
     gateway_image_pull_secrets: Vec<String>,
     /// Labels that the node must have, such as `pool=edge,disk=ssd`
     #[arg(long, env = "SLUICE_GATEWAY_NODE_SELECTOR", default_value = "", value_name = "LABELS")]
@@ -28,7 +29,7 @@ pub(super) struct GatewayPods {
     #[arg(long, env = "SLUICE_GATEWAY_RESOURCES", default_value = "{}", value_name = "RESOURCES")]
     gateway_resources: String,
     /// PriorityClass
-    #[arg(long, env = "SLUICE_GATEWAY_PRIORITY_CLASS", value_name = "NAME")]
+    #[arg(long, env = "SLUICE_GATEWAY_PRIORITY_CLASS", value_parser = NonEmptyStringValueParser::new(), value_name = "NAME")]
     gateway_priority_class: Option<String>,
     /// A gateway pod is replaced when its node has been unreachable or not ready for this long
     #[arg(long, env = "SLUICE_GATEWAY_UNREACHABLE_AFTER", default_value = "5s", value_name = "TIME")]

@@ -6,6 +6,7 @@ mod crds;
 mod documents;
 mod election;
 mod gateway_pods;
+mod logging;
 mod rbac;
 mod release;
 mod render;
@@ -47,13 +48,29 @@ impl Cli {
 
 #[cfg(test)]
 mod tests {
-    use clap::CommandFactory as _;
+    use clap::{CommandFactory as _, Parser as _};
 
     use super::*;
 
     #[test]
     fn the_command_line_holds_together() {
         Cli::command().debug_assert();
+    }
+
+    /// A variable that a template has left empty must not become a namespace, or a Secret, without a name.
+    #[test]
+    fn names_that_are_empty_are_refused_by_the_name_of_their_flag() {
+        for (command, flag, value) in [
+            ("run", "--namespace", ""),
+            ("run", "--lease-namespace", ""),
+            ("run", "--gateway-image-pull-secrets", "registry,"),
+            ("run", "--gateway-priority-class", ""),
+            ("release", "--namespace", ""),
+            ("release", "--stop", ""),
+        ] {
+            let refusal = Cli::try_parse_from(["sluice-controller", command, flag, value]).unwrap_err();
+            assert!(refusal.to_string().contains(flag), "{command} {flag} {value:?}: {refusal}");
+        }
     }
 
     #[test]

@@ -1,14 +1,15 @@
 //! `sluice-controller release`: what is to be done before Sluice is removed.
 
 use anyhow::{Context as _, anyhow};
+use clap::builder::NonEmptyStringValueParser;
 use kube::Client;
-use sluice_gateway::log::{self, LogFormat};
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout_at};
 use tracing::info;
 
 use super::cluster;
 use super::election::{Election, identity};
+use super::logging::Logging;
 use super::time::Time;
 use crate::admin::{Health, Metrics};
 use crate::operator::release::{self, Progress};
@@ -30,27 +31,23 @@ Examples:
                                          from a terminal, after the controller has been stopped by hand")]
 pub(super) struct Release {
     /// Let go of the Services of this namespace only, as of `run --namespace`
-    #[arg(long, env = "SLUICE_NAMESPACE", value_name = "NAMESPACE")]
+    #[arg(long, env = "SLUICE_NAMESPACE", value_parser = NonEmptyStringValueParser::new(), value_name = "NAMESPACE")]
     namespace: Option<String>,
     /// The controller's Deployment, in the namespace of the Lease: it is scaled to 0 first
-    #[arg(long, value_name = "DEPLOYMENT")]
+    #[arg(long, value_parser = NonEmptyStringValueParser::new(), value_name = "DEPLOYMENT")]
     stop: Option<String>,
     /// Give up after this long, and say what was waited for
     #[arg(long, default_value = "5m", value_name = "TIME")]
     timeout: Time,
-    /// How log lines look
-    #[arg(long, env = "SLUICE_LOG_FORMAT", value_enum, default_value_t)]
-    log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace, or a list such as `info,sluice_controller=debug`
-    #[arg(long, env = "SLUICE_LOG", default_value = "info", value_name = "FILTER")]
-    log_level: String,
+    #[command(flatten)]
+    logging: Logging,
     #[command(flatten)]
     election: Election,
 }
 
 impl Release {
     pub(super) fn run(self) -> anyhow::Result<()> {
-        log::start(self.log_format, &self.log_level)?;
+        self.logging.start()?;
         let runtime = tokio::runtime::Builder::new_current_thread()
             .enable_all()
             .build()

@@ -7,8 +7,8 @@ use std::pin::pin;
 use std::time::Duration;
 
 use anyhow::Context as _;
+use clap::builder::NonEmptyStringValueParser;
 use kube::Client;
-use sluice_gateway::log::{self, LogFormat};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::oneshot;
 use tracing::info;
@@ -17,6 +17,7 @@ use super::allocator;
 use super::cluster;
 use super::election::{Election, identity};
 use super::gateway_pods::GatewayPods;
+use super::logging::Logging;
 use super::time::Time;
 use crate::admin::{self, Health, Metrics};
 use crate::operator::addresses::KubeOvnMode;
@@ -41,7 +42,7 @@ Examples:
                                                      from a terminal, where no other controller runs")]
 pub(super) struct Run {
     /// Serve the Services of this namespace only. Controllers for different namespaces may share a cluster
-    #[arg(long, env = "SLUICE_NAMESPACE", value_name = "NAMESPACE")]
+    #[arg(long, env = "SLUICE_NAMESPACE", value_parser = NonEmptyStringValueParser::new(), value_name = "NAMESPACE")]
     namespace: Option<String>,
     /// How long no gateway of a Service may be ready before its addresses are taken out of its status
     #[arg(long, env = "SLUICE_GRACE_PERIOD", default_value = "30s", value_name = "TIME")]
@@ -61,12 +62,8 @@ pub(super) struct Run {
     /// Where probes and metrics are answered; without IPv6, `[::]` means 0.0.0.0
     #[arg(long, env = "SLUICE_ADMIN_ADDRESS", default_value = "[::]:9090", value_name = "ADDRESS")]
     admin_address: SocketAddr,
-    /// How log lines look
-    #[arg(long, env = "SLUICE_LOG_FORMAT", value_enum, default_value_t)]
-    log_format: LogFormat,
-    /// What is logged: error, warn, info, debug, trace, or a list such as `info,sluice_controller=debug`
-    #[arg(long, env = "SLUICE_LOG", default_value = "info", value_name = "FILTER")]
-    log_level: String,
+    #[command(flatten)]
+    logging: Logging,
     #[command(flatten)]
     election: Election,
     #[command(flatten)]
@@ -81,7 +78,7 @@ const DEFAULT_CONCURRENCY: NonZeroU16 = NonZeroU16::MIN.saturating_add(31);
 impl Run {
     pub(super) fn run(self) -> anyhow::Result<()> {
         allocator::use_one_arena();
-        log::start(self.log_format, &self.log_level)?;
+        self.logging.start()?;
         // Two workers: one for the passes, one for the probes meanwhile.
         let runtime = tokio::runtime::Builder::new_multi_thread()
             .worker_threads(2)
