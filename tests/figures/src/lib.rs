@@ -124,8 +124,10 @@ impl Goal {
 pub struct Value(pub Number);
 
 impl From<f64> for Value {
-    /// What is not finite becomes zero: JSON has no word for it.
+    /// # Panics
+    /// If it is not finite, as the ratio to nothing: JSON has no word for it, and any number in its place would meet a goal.
     fn from(value: f64) -> Self {
+        assert!(value.is_finite(), "a figure is {value}: something was not measured");
         Self(Number::from_f64(value).unwrap_or_else(|| 0.into()))
     }
 }
@@ -196,6 +198,14 @@ mod tests {
         assert!(figure(2.3, Goal::at_least(2.4)).is_missed());
         assert!(!figure(2.4, Goal::at_least(2.4)).is_missed());
         assert_eq!(Goal::at_least(2.4).text(&figure(2.0, Goal::at_least(2.4))), ">= 2.4 x");
+    }
+
+    /// The median of no rounds, a time of no packets.
+    #[test]
+    #[should_panic(expected = "something was not measured")]
+    fn what_was_not_measured_meets_no_goal() {
+        let figure = figure(f64::NAN, Goal::at_most(1.6));
+        assert!(figure.is_missed(), "{}", figure.text());
     }
 
     #[test]
