@@ -138,11 +138,8 @@ fn edits_of_the_subnet_reach_the_pod_that_runs() {
 #[test]
 fn another_address_needs_another_pod_and_the_old_one_is_freed_last() {
     world::test(async |world| {
-        let network = world.external_network().await;
-        let mut controller = world.controller().await;
-        controller.start().await;
-        world.service("web").on(&network).create().await;
-        assert_eq!(world.published("web").await, ["172.18.0.11"]);
+        let (network, _controller) = world.serving("web").await;
+        assert_eq!(world.vips("web").await, ["172.18.0.11"]);
         let old = world.gateway_pod("web").await;
         let held = async || {
             let held = world.reservations(&network).await;

@@ -212,11 +212,7 @@ fn vips_of_services_that_went_unseen_are_freed() {
 #[test]
 fn a_service_keeps_its_address_when_kube_ovn_takes_over_the_subnet() {
     world::test(async |world| {
-        let network = world.external_network().await;
-        let mut controller = world.controller().await;
-        controller.start().await;
-        world.service("lower").on(&network).create().await;
-        world.published("lower").await;
+        let (network, _controller) = world.serving("lower").await;
         world.service("web").on(&network).create().await;
         assert_eq!(world.published("web").await, ["172.18.0.12"]);
         world.delete_service("lower").await;

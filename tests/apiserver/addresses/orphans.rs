@@ -36,10 +36,12 @@ fn an_address_that_a_pod_still_carries_is_not_free() {
 
         world.proxy.clear();
         controller.start().await;
-        eventually("it has looked at the pods", async || {
-            let looked =
-                world.proxy.exchanges().iter().any(|exchange| exchange.to_string().contains("list pods"));
-            looked.then_some(())
+        eventually("it has looked for the Service, and then at the pods", async || {
+            let asked: Vec<String> = world.proxy.exchanges().iter().map(ToString::to_string).collect();
+            // Pods are listed for the cache as well.
+            let service = format!("get services {}/web", world.namespace);
+            let mut asked = asked.iter().skip_while(|asked| !asked.contains(&service));
+            asked.any(|asked| asked.contains("list pods")).then_some(())
         })
         .await;
         // A Service that comes meanwhile gets another.
@@ -65,11 +67,8 @@ fn an_address_that_a_pod_still_carries_is_not_free() {
 #[test]
 fn a_service_of_the_same_name_is_another() {
     world::test(async |world| {
-        let network = world.external_network().await;
-        let mut controller = world.controller().await;
-        controller.start().await;
-        world.service("web").on(&network).create().await;
-        assert_eq!(world.published("web").await, ["172.18.0.11"]);
+        let (network, mut controller) = world.serving("web").await;
+        assert_eq!(world.vips("web").await, ["172.18.0.11"]);
         controller.kill();
         let pod = world.gateway_pod("web").await;
         take_away(world, "web").await;

@@ -146,11 +146,7 @@ fn a_full_subnet_is_told_and_the_next_free_address_goes_to_who_waits() {
 #[test]
 fn an_address_stays_over_restarts_and_without_its_pod() {
     world::test(async |world| {
-        let network = world.external_network().await;
-        let mut controller = world.controller().await;
-        controller.start().await;
-        world.service("lower").on(&network).create().await;
-        world.published("lower").await;
+        let (network, mut controller) = world.serving("lower").await;
         world.service("web").on(&network).create().await;
         assert_eq!(world.published("web").await, ["172.18.0.12"]);
         delete(world, &network, "lower").await;
