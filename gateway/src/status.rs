@@ -30,6 +30,9 @@ pub struct Status {
     /// By which hook packets from clients are taken; absent while nothing is served, and when no daemon runs.
     #[serde(default)]
     pub attach: Option<Attach>,
+    /// Whether packets to targets are handed over; absent as `attach` is.
+    #[serde(default)]
+    pub handover: Option<Handover>,
     /// VIPs of the configuration in force.
     pub vips: Vec<Vip>,
     /// Service ports, in the order of the file.
@@ -166,6 +169,15 @@ impl Attach {
     pub fn falls_short(&self) -> bool {
         self.wanted == config::Attach::Xdp && self.mode == AttachMode::Tc
     }
+}
+
+/// Whether packets to targets are handed to the other end of the cluster interface rather than sent by it, and why.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Handover {
+    /// Whether they are; `None`: it is still being found out, of one family at least.
+    pub used: Option<bool>,
+    /// Why, in one sentence.
+    pub reason: String,
 }
 
 /// A hook on the external interface.
@@ -354,6 +366,7 @@ pub(crate) fn sample() -> Status {
             mode: AttachMode::Tc,
             reason: "net1 is a macvlan".into(),
         }),
+        handover: Some(Handover { used: Some(true), reason: "eth0 is a veth".into() }),
         vips: vec![Vip { address: "172.18.0.18/16".parse().unwrap(), gateway: None, present: true }],
         services: vec![ServicePort {
             service: "default/test".into(),

@@ -21,7 +21,9 @@ fn rates(contenders: &[Contender], external: External, workload: Workload) -> Re
     let _alone = MEASURING.lock().unwrap_or_else(PoisonError::into_inner);
     let spec = Spec { timeouts: vec![("udpUnreplied", UDP_TIMEOUT)], ..service(workload.ports) };
     let rig = |contender: &Contender| {
-        let mut rig = Rig::new(*contender, external, Peer::Napi, &spec)?;
+        // XDP is no way into a peer as a pod usually has it.
+        let peer = if contenders.iter().any(|each| each.is_xdp()) { Peer::Napi } else { Peer::Plain };
+        let mut rig = Rig::new(*contender, external, peer, &spec)?;
         rig.choose(workload)?;
         Ok(rig)
     };
@@ -36,7 +38,7 @@ fn tc_is_faster_than_iptables_and_translates_as_it_should() {
     let ratio = found[0].beside(&found[1]).median();
     assert!(ratio > 1.5, "{ratio:.2} times iptables: {found:?}");
     let ratio = found[0].beside(&found[2]).median();
-    assert!((0.4..1.3).contains(&ratio), "{ratio:.2} times a redirect without any NAT: {found:?}");
+    assert!((0.4..2.0).contains(&ratio), "{ratio:.2} times a redirect without any NAT: {found:?}");
 }
 
 #[test]

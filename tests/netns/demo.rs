@@ -111,7 +111,7 @@ fn the_tour_shows_what_it_promises_and_leaves_nothing() {
         "32764:\tfrom all iif eth0 lookup 100\n32765:\tfrom all iif net1 lookup 100\n",
         "default via 172.18.0.1 dev net1 \n10.109.201.193 via 10.16.0.1 dev eth0 \n172.18.0.0/16 dev net1 scope link",
         "iptables-save\n\n",
-        "Ready    yes",
+        "Ready     yes",
         "tcp       established  192.0.2.100:",
         "vip: [172,18,0,18 ]",
         "snat_port: ",

@@ -134,14 +134,15 @@ fn interfaces() -> Interfaces {
         name: name.into(),
         index,
         mtu,
-        mac: None,
         running: true,
         addresses: addresses.iter().map(|text| text.parse().unwrap()).collect(),
+        ..Interface::default()
     };
     Interfaces {
         external: Some(interface("net1", 3, 1500, &[])),
         cluster: Some(interface("eth0", 2, 1400, &["10.16.0.5/16", "fd00:16::5/64"])),
         cluster_gateways: vec!["10.16.0.1".parse().unwrap(), "fd00:16::1".parse().unwrap()],
+        ..Interfaces::default()
     }
 }
 

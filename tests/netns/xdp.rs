@@ -1,18 +1,16 @@
 //! XDP on `net1`: where it is used, what it does, and that nobody notices when it comes and goes.
 
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use sluice_gateway::config::Attach;
 use sluice_gateway::status::AttachMode;
-use sluice_tests::addresses::Family;
 use sluice_tests::gateway::{GatewayUnderTest, Sluice, Spec};
-use sluice_tests::netns::Netns;
-use sluice_tests::peers::{Datagrams, Streams};
 use sluice_tests::script::{self, Servers};
-use sluice_tests::topology::{Builder, External, Topology};
+use sluice_tests::topology::{Builder, External};
 use sluice_tests::wait::{PATIENCE, until};
+
+use crate::load::Load;
 
 /// The gateway makes a pass every ten seconds, and waits up to five for another try.
 const NEXT_TRY: Duration = Duration::from_secs(40);
@@ -38,37 +36,6 @@ fn taken_at(sluice: &Sluice, mode: AttachMode, patience: Duration) -> String {
 /// Packets dropped for any reason.
 fn drops(sluice: &Sluice) -> u64 {
     sluice.status().unwrap().drops.iter().map(|drop| drop.packets).sum()
-}
-
-/// Connections from both places in both families.
-struct Load {
-    streams: Vec<Streams>,
-    datagrams: Vec<Datagrams>,
-}
-
-impl Load {
-    fn start(topology: &Topology) -> Self {
-        let places: [(&Netns, Family); 2] = [(&topology.client, Family::V4), (&topology.far, Family::V6)];
-        let to = |family: Family, port| SocketAddr::new(family.plan().vip, port);
-        let streams =
-            places.map(|(netns, family)| Streams::start(netns, to(family, script::TCP), 40).unwrap());
-        let datagrams =
-            places.map(|(netns, family)| Datagrams::start(netns, to(family, script::UDP)).unwrap());
-        Self { streams: streams.into(), datagrams: datagrams.into() }
-    }
-
-    fn goes_on(&self) {
-        self.streams.iter().for_each(|streams| streams.wait_rounds(3).unwrap());
-    }
-
-    fn finish(self) {
-        for datagrams in self.datagrams {
-            assert!(datagrams.finish().unwrap() > 0);
-        }
-        for streams in self.streams {
-            streams.finish().unwrap();
-        }
-    }
 }
 
 #[test]

@@ -39,6 +39,7 @@ mod rig;
 mod cost;
 mod errors;
 mod fragments;
+mod handover;
 mod headers;
 mod hot;
 mod memory;

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use sluice_gateway_ebpf::programs::entry;
 
-sluice_gateway_ebpf::tables!(Ipv4: sluice_gateway_ebpf::family::V4, services_v4, targets_v4, flows_v4, replies_v4, fragments_v4, ranges_v4, scratch_v4, hop_v4);
+sluice_gateway_ebpf::tables!(Ipv4: sluice_gateway_ebpf::family::V4, services_v4, targets_v4, flows_v4, replies_v4, fragments_v4, ranges_v4, scratch_v4, hop_v4, handover_v4);
 
 #[classifier]
 pub fn forward_v4(context: TcContext) -> i32 {

@@ -12,7 +12,7 @@ use aya_ebpf::{
 };
 use sluice_gateway_ebpf::programs::entry;
 
-sluice_gateway_ebpf::tables!(Ipv6: sluice_gateway_ebpf::family::V6, services_v6, targets_v6, flows_v6, replies_v6, fragments_v6, ranges_v6, scratch_v6, hop_v6);
+sluice_gateway_ebpf::tables!(Ipv6: sluice_gateway_ebpf::family::V6, services_v6, targets_v6, flows_v6, replies_v6, fragments_v6, ranges_v6, scratch_v6, hop_v6, handover_v6);
 
 #[classifier]
 pub fn forward_v6(context: TcContext) -> i32 {

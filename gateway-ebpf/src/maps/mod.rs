@@ -16,7 +16,8 @@
 //! | `drops`           | PERCPU_ARRAY  | [`crate::verdict::Drop`] | u64 packets |
 //! | `config`          | ARRAY         | 0                | [`Config`]       |
 //! | `icmp_budget`     | PERCPU_ARRAY  | 0                | [`IcmpBudget`]   |
-//! | `hop_v4/6`        | ARRAY         | 0                | [`Hop`]          |
+//! | `hop_v4/6`        | ARRAY         | 0                | [`Hop`] for XDP  |
+//! | `handover_v4/6`   | ARRAY         | 0                | [`Hop`] for tc   |
 //! | `xdp_next`        | PROG_ARRAY    | 0                | the XDP program of the other family |
 
 mod activity;
@@ -50,7 +51,8 @@ pub const SCHEMA_VERSION: u32 = 1;
 /// Names of the maps that both families share.
 pub const SHARED_MAPS: [&str; 5] = ["service_stats", "drops", "config", "icmp_budget", "xdp_next"];
 /// Names, without the `_v4`/`_v6` suffix, of the maps that each family in use has of its own.
-pub const FAMILY_MAPS: [&str; 7] = ["services", "targets", "flows", "replies", "fragments", "ranges", "hop"];
+pub const FAMILY_MAPS: [&str; 8] =
+    ["services", "targets", "flows", "replies", "fragments", "ranges", "hop", "handover"];
 
 /// Slots of `targets_v4/6`. Slot 0 is never used: a zero target id means unset.
 pub const MAX_TARGETS: u32 = 16_384;

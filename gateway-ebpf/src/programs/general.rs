@@ -5,7 +5,7 @@ use aya_ebpf::bindings::__sk_buff;
 use super::{
     CONTINUE, PASS, dropped,
     flow::{client_next_hop, next_hop},
-    fold, forward, icmp_error, icmp_reply,
+    fold, forward, hop, icmp_error, icmp_reply,
     ingress::Ingress as _,
     mss, now, reverse, rewrite,
     rewrite::{Rest, To},
@@ -175,6 +175,13 @@ fn send<T: Tables>(skb: Skb, scratch: &mut Scratch<Addr<T>>, direction: Directio
     if too_big {
         skb.set_mark(slow_path::mark(scratch.target));
         return Ok(PASS);
+    }
+    // By the same way as the hot path, so that packets of a flow do not overtake one another.
+    if direction == Direction::Forward
+        && let Some((_, ethernet)) = hop::to(T::handover(), target, now())
+    {
+        skb.write(0, bytemuck::cast_ref::<_, [u8; 12]>(&ethernet))?;
+        return Ok(skb.hand_over(scratch.ifindex));
     }
     Ok(skb.redirect::<T::Family>(scratch.ifindex, &scratch.next_hop))
 }

@@ -81,8 +81,8 @@ pub fn to_target<T: Tables, I: Ingress>(frame: I) -> i32 {
         source_port: head.snat_port(),
         destination_port: target.port,
     };
-    match frame.rewrite(&packet, &to) {
-        Ok(()) => frame.send(&packet, way),
+    match frame.rewrite(&packet, &to, way) {
+        Ok(()) => frame.send::<T::Family>(way),
         Err(reason) => dropped(reason),
     }
 }

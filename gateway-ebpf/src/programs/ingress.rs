@@ -14,7 +14,7 @@ use crate::{
 /// A received packet.
 pub trait Ingress: Copy {
     /// How a packet leaves by the cluster link.
-    type Way<A>;
+    type Way<A: Copy>: Copy;
 
     /// Address of the first byte that can be read directly.
     fn data(&self) -> usize;
@@ -35,11 +35,16 @@ pub trait Ingress: Copy {
         target: &Target<Addr<T>>,
         now: u32,
     ) -> Option<Self::Way<Addr<T>>>;
-    /// Rewrites the packet.
+    /// Rewrites the packet, and of its frame's addresses what the way knows.
     ///
     /// # Errors
     /// [`Drop::Helper`].
-    fn rewrite<F: Family>(&self, packet: &Plain<F>, to: &To<F::Addr>) -> Result<(), Drop>;
+    fn rewrite<F: Family>(
+        &self,
+        packet: &Plain<F>,
+        to: &To<F::Addr>,
+        way: Self::Way<F::Addr>,
+    ) -> Result<(), Drop>;
     /// Sends the packet on its way; returns the kernel's action.
-    fn send<F: Family>(&self, packet: &Plain<F>, way: Self::Way<F::Addr>) -> i32;
+    fn send<F: Family>(&self, way: Self::Way<F::Addr>) -> i32;
 }

@@ -13,6 +13,7 @@ pub mod entry;
 mod flow;
 mod forward;
 mod general;
+mod hop;
 mod hot;
 mod icmp_error;
 mod icmp_reply;

@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use super::ingress::Ingress;
+use super::{hop::Ethernet, ingress::Ingress};
 use crate::{
     family::{Address, Family},
     packet::{ETHERNET, ipv4, ipv6, protocol, transport, transport::flags},
@@ -37,6 +37,13 @@ impl<F: Family> Plain<F> {
     #[inline(always)]
     pub const fn ethernet(&self) -> usize {
         self.network - ETHERNET as usize
+    }
+
+    /// Writes the frame's addresses.
+    #[inline(always)]
+    pub fn set_ethernet(&self, addresses: Ethernet) {
+        // SAFETY: the Ethernet header lies before the IP header, which was found below `data_end`.
+        unsafe { store(self.ethernet(), addresses) };
     }
 
     /// Segments that the packet stands for.

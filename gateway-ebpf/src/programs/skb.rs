@@ -8,13 +8,14 @@ use aya_ebpf::{
         bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1,
     },
     helpers::generated::{
-        bpf_check_mtu, bpf_csum_update, bpf_l4_csum_replace, bpf_redirect_neigh, bpf_skb_load_bytes,
-        bpf_skb_pull_data, bpf_skb_store_bytes, bpf_skb_vlan_pop,
+        bpf_check_mtu, bpf_csum_update, bpf_l4_csum_replace, bpf_redirect_neigh, bpf_redirect_peer,
+        bpf_skb_load_bytes, bpf_skb_pull_data, bpf_skb_store_bytes, bpf_skb_vlan_pop,
     },
 };
 
 use super::{
     flow::next_hop,
+    hop::{self, Ethernet},
     ingress::Ingress,
     plain::Plain,
     rewrite::{self, To},
@@ -177,11 +178,30 @@ impl Skb {
         // SAFETY: `params` is a whole bpf_redir_neigh on the stack.
         unsafe { bpf_redirect_neigh(ifindex, &raw mut params, size_of::<bpf_redir_neigh>() as i32, 0) as i32 }
     }
+
+    /// Lets the other end of a veth receive the packet, at once, in its own namespace. The frame's addresses have been written.
+    #[inline(always)]
+    pub fn hand_over(&self, ifindex: u32) -> i32 {
+        // Kernels before 6.16 take the mark along into the other namespace.
+        self.set_mark(0);
+        // SAFETY: the helper takes plain numbers.
+        unsafe { bpf_redirect_peer(ifindex, 0) as i32 }
+    }
+}
+
+/// How a packet leaves by the cluster link.
+#[derive(Clone, Copy)]
+pub struct Way<A> {
+    /// The link's index.
+    ifindex: u32,
+    /// The neighbour.
+    next_hop: A,
+    /// For the link's other end, if the packet may be handed to it.
+    ethernet: Option<Ethernet>,
 }
 
 impl Ingress for Skb {
-    /// The device's index, and the neighbour.
-    type Way<A> = (u32, A);
+    type Way<A: Copy> = Way<A>;
 
     #[inline(always)]
     fn data(&self) -> usize {
@@ -220,19 +240,27 @@ impl Ingress for Skb {
         _packet: &Plain<T::Family>,
         config: &Config,
         target: &Target<Addr<T>>,
-        _now: u32,
-    ) -> Option<(u32, Addr<T>)> {
-        Some((config.cluster_ifindex, next_hop(target)))
+        now: u32,
+    ) -> Option<Way<Addr<T>>> {
+        let ethernet = hop::to(T::handover(), target, now).map(|(_, ethernet)| ethernet);
+        Some(Way { ifindex: config.cluster_ifindex, next_hop: next_hop(target), ethernet })
     }
 
     #[inline(always)]
-    fn rewrite<F: Family>(&self, packet: &Plain<F>, to: &To<F::Addr>) -> Result<(), Drop> {
+    fn rewrite<F: Family>(&self, packet: &Plain<F>, to: &To<F::Addr>, way: Way<F::Addr>) -> Result<(), Drop> {
+        // First: a helper that mends a checksum makes pointers into the packet void.
+        if let Some(ethernet) = way.ethernet {
+            packet.set_ethernet(ethernet);
+        }
         rewrite::direct(self, packet, to)
     }
 
     #[inline(always)]
-    fn send<F: Family>(&self, _packet: &Plain<F>, (ifindex, next_hop): (u32, F::Addr)) -> i32 {
-        self.redirect::<F>(ifindex, &next_hop)
+    fn send<F: Family>(&self, way: Way<F::Addr>) -> i32 {
+        match way.ethernet {
+            Some(_) => self.hand_over(way.ifindex),
+            None => self.redirect::<F>(way.ifindex, &way.next_hop),
+        }
     }
 }
 

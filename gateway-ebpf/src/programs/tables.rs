@@ -40,7 +40,7 @@ pub type Ranges<A> =
     LpmTrie<RangeKey<A>, u32, { MAX_RANGES as usize }, { aya_ebpf::bindings::BPF_F_NO_PREALLOC as usize }>;
 /// `scratch_*`: see [`Scratch`].
 pub type ScratchMap<A> = PerCpuArray<Scratch<A>, SCRATCH_SLOTS>;
-/// `hop_*`
+/// `hop_*`, `handover_*`
 pub type Hops<A> = Array<Hop<A>, 1>;
 /// `xdp_next`
 pub type XdpNext = ProgramArray<1>;
@@ -65,6 +65,7 @@ pub trait Tables: Copy + 'static {
     fn icmp_budget() -> &'static PerCpuArray<IcmpBudget, 1>;
     fn scratch() -> &'static ScratchMap<Addr<Self>>;
     fn hop() -> &'static Hops<Addr<Self>>;
+    fn handover() -> &'static Hops<Addr<Self>>;
     fn xdp_next() -> &'static XdpNext;
 }
 
@@ -194,7 +195,7 @@ impl Guarded for V6 {
 /// Declares the maps of one family and the programs that use them.
 #[macro_export]
 macro_rules! tables {
-    ($name:ident: $family:ty, $services:ident, $targets:ident, $flows:ident, $replies:ident, $fragments:ident, $ranges:ident, $scratch:ident, $hop:ident) => {
+    ($name:ident: $family:ty, $services:ident, $targets:ident, $flows:ident, $replies:ident, $fragments:ident, $ranges:ident, $scratch:ident, $hop:ident, $handover:ident) => {
         /// The maps. Their names are a public interface: users see them in bpftool.
         #[expect(non_upper_case_globals, reason = "the kernel knows a map by the name of its static")]
         mod maps {
@@ -225,6 +226,8 @@ macro_rules! tables {
             pub static $scratch: ScratchMap<A> = ScratchMap::new();
             #[btf_map]
             pub static $hop: Hops<A> = Hops::new();
+            #[btf_map]
+            pub static $handover: Hops<A> = Hops::new();
             #[btf_map]
             pub static xdp_next: XdpNext = XdpNext::new();
             #[btf_map]
@@ -276,6 +279,10 @@ macro_rules! tables {
             #[inline(always)]
             fn hop() -> &'static $crate::programs::tables::Hops<<$family as $crate::family::Family>::Addr> {
                 &maps::$hop
+            }
+            #[inline(always)]
+            fn handover() -> &'static $crate::programs::tables::Hops<<$family as $crate::family::Family>::Addr> {
+                &maps::$handover
             }
             #[inline(always)]
             fn xdp_next() -> &'static $crate::programs::tables::XdpNext {

@@ -3,9 +3,9 @@
 use aya_ebpf::{bindings::xdp_md, helpers::generated::bpf_redirect};
 
 use super::{
-    flow::next_hop,
+    hop,
     ingress::Ingress,
-    plain::{Plain, load, store},
+    plain::{Plain, load},
     rewrite::{self, To},
     tables::{Addr, Tables},
 };
@@ -38,12 +38,11 @@ impl Xdp {
 #[derive(Clone, Copy)]
 pub struct Way {
     ifindex: u32,
-    /// Destination and source, as they lie in memory.
-    ethernet: [u32; 3],
+    ethernet: hop::Ethernet,
 }
 
 impl Ingress for Xdp {
-    type Way<A> = Way;
+    type Way<A: Copy> = Way;
 
     #[inline(always)]
     fn data(&self) -> usize {
@@ -83,34 +82,24 @@ impl Ingress for Xdp {
         target: &Target<Addr<T>>,
         now: u32,
     ) -> Option<Way> {
-        let hop = T::hop().get_ptr(0)?;
-        // SAFETY: a map value; user space takes a hop out of force before it changes anything but its time.
-        let (until, address) = unsafe { (core::ptr::read_volatile(&raw const (*hop).until), (*hop).address) };
-        if until.wrapping_sub(now) as i32 <= 0
-            || address != next_hop(target)
-            || !is_to(packet.ethernet(), hop)
-            || rewrite::may_be_pending(packet)
-        {
+        let (hop, ethernet) = hop::to(T::hop(), target, now)?;
+        if !is_to(packet.ethernet(), hop) || rewrite::may_be_pending(packet) {
             return None;
         }
-        // SAFETY: both Ethernet addresses are twelve bytes of the map value, the first at a multiple of four.
-        let ethernet = unsafe { *(&raw const (*hop).destination).cast::<[u32; 3]>() };
         Some(Way { ifindex: config.cluster_ifindex, ethernet })
     }
 
     #[inline(always)]
-    fn rewrite<F: Family>(&self, packet: &Plain<F>, to: &To<F::Addr>) -> Result<(), Drop> {
+    fn rewrite<F: Family>(&self, packet: &Plain<F>, to: &To<F::Addr>, way: Way) -> Result<(), Drop> {
+        packet.set_ethernet(way.ethernet);
         rewrite::complete(packet, to);
         Ok(())
     }
 
     #[inline(always)]
-    fn send<F: Family>(&self, packet: &Plain<F>, way: Way) -> i32 {
-        // SAFETY: the Ethernet header lies before the IP header; the helper takes plain numbers.
-        unsafe {
-            store(packet.ethernet(), way.ethernet);
-            bpf_redirect(way.ifindex, 0) as i32
-        }
+    fn send<F: Family>(&self, way: Way) -> i32 {
+        // SAFETY: the helper takes plain numbers.
+        unsafe { bpf_redirect(way.ifindex, 0) as i32 }
     }
 }
 

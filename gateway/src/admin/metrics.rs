@@ -125,6 +125,13 @@ fn register_state(registry: &mut Registry, status: &Status) {
         "Always 1; by which hook packets from clients are taken is in the label",
         mode,
     );
+    let handover = status.handover.as_ref().is_some_and(|handover| handover.used == Some(true));
+    number(
+        registry,
+        "handover",
+        "Whether packets to targets are handed to the other end of the cluster interface",
+        handover.into(),
+    );
     let interfaces = Numbers::default();
     for interface in &status.interfaces {
         let labels = vec![("interface", interface.name.clone()), ("role", interface.role.name().to_owned())];

@@ -11,6 +11,7 @@ use super::{
     attach::{self, Attached, Device, Devices, Hook},
     error::Error,
     families::{Families, LoaderFamily},
+    hops::{self, Told},
     liveness, load,
     maps::{FamilyMaps, Maps, SharedMaps},
     object::Objects,
@@ -100,13 +101,23 @@ impl DataPath {
 
     /// Takes the XDP programs away: first from the packets, then from the device.
     pub fn detach_xdp(&mut self) -> Result<(), Error> {
-        xdp::clear_hops(&mut self.maps)?;
+        hops::clear(&mut self.maps, Told::Xdp)?;
         xdp::detach(&self.options.pins)
     }
 
     /// Tells the XDP program of family `F` where to send packets.
     pub fn set_hop<F: LoaderFamily>(&mut self, hop: Hop<F::Addr>) -> Result<(), Error> {
-        xdp::set_hop::<F>(&mut self.maps, hop)
+        hops::set::<F>(&mut self.maps, Told::Xdp, hop)
+    }
+
+    /// Tells the tc program of family `F` to which neighbour it may hand packets by the other end of the cluster link.
+    pub fn set_handover<F: LoaderFamily>(&mut self, hop: Hop<F::Addr>) -> Result<(), Error> {
+        hops::set::<F>(&mut self.maps, Told::Tc, hop)
+    }
+
+    /// Tells the tc programs to send all packets by the cluster link.
+    pub fn clear_handover(&mut self) -> Result<(), Error> {
+        hops::clear(&mut self.maps, Told::Tc)
     }
 
     /// Changes the families in use. The programs and maps of an added one are loaded, for the caller to fill; those of one that

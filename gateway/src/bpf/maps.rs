@@ -45,6 +45,8 @@ pub struct FamilyMaps<F: LoaderFamily> {
     pub ranges: LpmTrie<MapData, RangeKey<F::Addr>, u32>,
     /// The neighbour on the cluster link for the XDP program, at index 0.
     pub hop: Array<MapData, Hop<F::Addr>>,
+    /// The neighbour that the tc program may reach by the other end of the cluster link, at index 0.
+    pub handover: Array<MapData, Hop<F::Addr>>,
     /// The program that judges and deletes flows.
     pub sweep: Sweep,
 }
@@ -110,6 +112,7 @@ impl<F: LoaderFamily> FamilyMaps<F> {
             fragments: open(dir, &name("fragments"))?,
             ranges: open(dir, &name("ranges"))?,
             hop: open(dir, &name("hop"))?,
+            handover: open(dir, &name("handover"))?,
             sweep: Sweep::open(&dir.join(name("sweep")))?,
         })
     }

@@ -10,6 +10,7 @@ mod datapath;
 mod error;
 mod families;
 mod fdinfo;
+mod hops;
 mod liveness;
 mod load;
 pub mod maps;

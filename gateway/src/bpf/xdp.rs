@@ -7,16 +7,12 @@ use std::{fs, io};
 
 use aya::programs::Xdp;
 use aya_obj::programs::XdpAttachType;
-use sluice_gateway_ebpf::{
-    family::{V4, V6},
-    maps::Hop,
-};
 use tracing::info;
 
 use super::{
     attach::{Change, Device},
     error::Error,
-    families::{Families, LoaderFamily},
+    families::Families,
     fdinfo,
     load::pin_over,
     maps::Maps,
@@ -125,26 +121,4 @@ fn held(pins: &Pins, device: &Device) -> Result<Option<(std::os::fd::OwnedFd, u3
         .program;
     let holds = ifindex == Some(device.index.into()) && program == on_device.map(u64::from);
     Ok(on_device.filter(|_| holds).map(|program| (link, program)))
-}
-
-/// Writes what the XDP program of family `F` is told; a family that is not in use is told nothing.
-///
-/// A change of anything but the time is made out of force, since a packet may be looking.
-pub(super) fn set_hop<F: LoaderFamily>(maps: &mut Maps, hop: Hop<F::Addr>) -> Result<(), Error> {
-    let Some(maps) = maps.family_mut::<F>() else { return Ok(()) };
-    let failed = |source| Error::Map { path: format!("hop{}", F::SUFFIX).into(), source: Box::new(source) };
-    let now = maps.hop.get(&0, 0).map_err(failed)?;
-    if now == hop {
-        return Ok(());
-    }
-    if now.until != 0 && now != (Hop { until: now.until, ..hop }) {
-        maps.hop.set(0, Hop { until: 0, ..now }, 0).map_err(failed)?;
-    }
-    maps.hop.set(0, hop, 0).map_err(failed)
-}
-
-/// Tells the XDP programs nothing any more: from now on they decline every packet.
-pub(super) fn clear_hops(maps: &mut Maps) -> Result<(), Error> {
-    set_hop::<V4>(maps, Hop::default())?;
-    set_hop::<V6>(maps, Hop::default())
 }

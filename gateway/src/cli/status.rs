@@ -12,7 +12,7 @@ use super::output::{self, Format, ago, bytes, good, lines, table};
 use crate::admin;
 use crate::config;
 use crate::run;
-use crate::status::{Attach, Origin, Program, ServicePort, Status, Sweep};
+use crate::status::{Attach, Handover, Origin, Program, ServicePort, Status, Sweep};
 
 /// Show what this gateway serves, how much of it, and what is wrong.
 ///
@@ -104,6 +104,7 @@ fn heading(status: &Status, now: SystemTime) -> String {
         }
     }
     facts.extend(status.attach.as_ref().map(|attach| ("Attach", attach_cell(attach))));
+    facts.extend(status.handover.as_ref().map(|handover| ("Handover", handover_cell(handover))));
     facts.extend(status.sweep.as_ref().map(|sweep| ("Sweep", sweep_cell(sweep, now))));
     if status.map_memory_bytes > 0 {
         facts.push(("Memory", Cell::new(format!("{} of maps", bytes(status.map_memory_bytes)))));
@@ -113,6 +114,15 @@ fn heading(status: &Status, now: SystemTime) -> String {
         heading.add_row([Cell::new(name), value]);
     }
     lines(heading)
+}
+
+fn handover_cell(handover: &Handover) -> Cell {
+    let used = match handover.used {
+        Some(true) => "yes",
+        Some(false) => "no",
+        None => "not yet",
+    };
+    Cell::new(format!("{used}: {}", handover.reason))
 }
 
 fn attach_cell(attach: &Attach) -> Cell {

@@ -160,6 +160,7 @@ fn status(state: &State) -> Status {
         interfaces: Vec::new(),
         programs: Vec::new(),
         attach: None,
+        handover: None,
         vips,
         services: services.collect(),
         flow_tables: Vec::new(),

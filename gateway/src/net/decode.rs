@@ -5,7 +5,10 @@ use std::net::IpAddr;
 use ipnet::IpNet;
 use netlink_packet_route::AddressFamily;
 use netlink_packet_route::address::{AddressAttribute, AddressMessage, AddressProtocol, AddressScope};
-use netlink_packet_route::link::{AfSpecInet, AfSpecUnspec, LinkAttribute, LinkFlags, LinkMessage};
+use netlink_packet_route::link::{AfSpecInet, AfSpecUnspec, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::neighbour::{
+    NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState,
+};
 use netlink_packet_route::route::{
     RouteAddress, RouteAttribute, RouteFlags, RouteHeader, RouteMessage, RouteMetric, RouteProtocol,
     RouteType,
@@ -13,8 +16,8 @@ use netlink_packet_route::route::{
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 
 use super::object::{
-    ADDRESS_PROTOCOL, Address, DefaultRoute, InetSettings, Link, PRIORITY_FROM_EXTERNAL, PRIORITY_FROM_VIP,
-    Port, ROUTE_MARK, Route, Rule, Seen, Selector,
+    ADDRESS_PROTOCOL, Address, DefaultRoute, InetSettings, Link, Make, Neighbour, PRIORITY_FROM_EXTERNAL,
+    PRIORITY_FROM_VIP, Port, ROUTE_MARK, Route, Rule, Seen, Selector,
 };
 
 /// `RT_TABLE_LOCAL`: the kernel's own.
@@ -30,9 +33,13 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
         up: message.header.flags.contains(LinkFlags::Up),
         carrier: message.header.flags.contains(LinkFlags::LowerUp),
         inet: None,
+        make: Make::default(),
     };
     for attribute in &message.attributes {
         match attribute {
+            LinkAttribute::LinkInfo(facts) => link.make.kind = facts.iter().find_map(kind),
+            LinkAttribute::LinkNetNsId(_) => link.make.reaches_out = true,
+            LinkAttribute::Qdisc(qdisc) => link.make.qdisc = Some(qdisc.clone()),
             LinkAttribute::IfName(name) => link.port.name.clone_from(name),
             LinkAttribute::Mtu(mtu) => link.mtu = *mtu,
             LinkAttribute::Address(mac) => link.mac = <[u8; 6]>::try_from(mac.as_slice()).ok(),
@@ -41,6 +48,36 @@ pub(super) fn link(message: &LinkMessage) -> Option<Link> {
         }
     }
     (!link.port.name.is_empty()).then_some(link)
+}
+
+fn kind(fact: &LinkInfo) -> Option<String> {
+    match fact {
+        LinkInfo::Kind(kind) => Some(kind.to_string()),
+        _ => None,
+    }
+}
+
+/// What the kernel knows of a neighbour. One that is being asked again keeps its address (`NUD_VALID`, include/net/neighbour.h).
+pub(super) fn neighbour(message: &NeighbourMessage) -> Option<Neighbour> {
+    let (mut address, mut mac) = (None, None);
+    for attribute in &message.attributes {
+        match attribute {
+            NeighbourAttribute::Destination(NeighbourAddress::Inet(v4)) => address = Some(IpAddr::V4(*v4)),
+            NeighbourAttribute::Destination(NeighbourAddress::Inet6(v6)) => address = Some(IpAddr::V6(*v6)),
+            NeighbourAttribute::LinkLayerAddress(bytes) => mac = <[u8; 6]>::try_from(bytes.as_slice()).ok(),
+            _ => {}
+        }
+    }
+    let is_valid = matches!(
+        message.header.state,
+        NeighbourState::Permanent
+            | NeighbourState::Noarp
+            | NeighbourState::Reachable
+            | NeighbourState::Probe
+            | NeighbourState::Stale
+            | NeighbourState::Delay
+    );
+    Some(Neighbour { index: message.header.ifindex, address: address?, mac: mac.filter(|_| is_valid) })
 }
 
 fn inet_settings(family: &AfSpecUnspec) -> Option<InetSettings> {

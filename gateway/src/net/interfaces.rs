@@ -4,7 +4,7 @@ use std::net::IpAddr;
 
 use ipnet::IpNet;
 
-use super::object::{Link, Observed};
+use super::object::{Link, Make, Neighbour, Observed};
 use crate::config::Gateway;
 
 /// The two interfaces as they are now. Both may be missing: they can appear late, vanish and come back.
@@ -16,10 +16,12 @@ pub struct Interfaces {
     pub cluster: Option<Interface>,
     /// Next hops on the cluster interface, at most one of each family; targets of a family without one are on-link.
     pub cluster_gateways: Vec<IpAddr>,
+    /// What the kernel knows of neighbours on the cluster interface.
+    pub cluster_neighbours: Vec<Neighbour>,
 }
 
 /// One interface.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Interface {
     /// Name.
     pub name: String,
@@ -33,6 +35,8 @@ pub struct Interface {
     pub running: bool,
     /// Its addresses with prefix lengths, link-local ones left out, in the kernel's order.
     pub addresses: Vec<IpNet>,
+    /// What it is made of.
+    pub make: Make,
 }
 
 impl Interfaces {
@@ -51,7 +55,13 @@ impl Interfaces {
                 })
             })
             .collect();
-        Self { external: find(&gateway.external_interface), cluster, cluster_gateways }
+        let external = find(&gateway.external_interface);
+        Self { external, cluster, cluster_gateways, cluster_neighbours: Vec::new() }
+    }
+
+    /// The Ethernet address of a neighbour on the cluster interface, if it is known.
+    pub fn cluster_neighbour(&self, address: IpAddr) -> Option<[u8; 6]> {
+        self.cluster_neighbours.iter().find(|neighbour| neighbour.address == address)?.mac
     }
 
     /// The next hop towards a target, `None`: the target itself is a neighbour.
@@ -79,6 +89,7 @@ impl Interface {
             mac: link.mac,
             running: link.up && link.carrier,
             addresses: observed.addresses_of(link.port.index).collect(),
+            make: link.make.clone(),
         }
     }
 }

@@ -26,7 +26,7 @@ mod watch;
 pub use desired::Desired;
 pub use error::{Cause, Error, Failure};
 pub use interfaces::{Interface, Interfaces};
-pub use object::Observed;
+pub use object::{Make, Neighbour, Observed};
 pub use plan::{Blocked, Plan, Step, plan};
 pub use solicit::Solicitation;
 
@@ -72,6 +72,16 @@ impl Net {
         observe::observe(&self.kernel).await
     }
 
+    /// What the kernel knows of the neighbours on the interface of this index. It is asked for the next hops by [`Net::reconcile`].
+    pub async fn neighbours(&self, index: u32) -> Result<Vec<Neighbour>, Error> {
+        observe::neighbours(&self.kernel, index).await
+    }
+
+    /// From now on [`Net::changed`] also wakes up when one of these neighbours is no longer where it is said to be.
+    pub fn rely_on(&self, neighbours: Vec<Neighbour>) {
+        self.watch.rely_on(neighbours);
+    }
+
     /// One round: makes the network what `config` asks for, announces VIPs that are new here (or whose link or MAC is), and
     /// keeps the neighbours of the next hops fresh from now on. Waits for nobody but the kernel.
     pub async fn reconcile(&self, config: &Config) -> Result<Outcome, Error> {
@@ -86,7 +96,7 @@ impl Net {
         Ok(Outcome { interfaces, done, failed, blocked })
     }
 
-    /// Waits until somebody has changed links, addresses, routes or rules since the last call, and for the end of the burst
+    /// Waits until somebody has changed links, addresses, routes or rules (or what is relied on) since the last call, and for the end of the burst
     /// of changes. Our own changes count, so a round that did something is followed by one that confirms it. Cancel-safe.
     /// The kernel does not tell everything (settings below `/proc/sys`), so call [`Net::reconcile`] from time to time as well.
     pub async fn changed(&self) {

@@ -50,6 +50,30 @@ pub struct Link {
     pub carrier: bool,
     /// IPv4 settings; `None` where the link has no IPv4.
     pub inet: Option<InetSettings>,
+    /// What it is made of.
+    pub make: Make,
+}
+
+/// What an interface is made of.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Make {
+    /// Kind of a device of software, such as `veth` (`IFLA_INFO_KIND`).
+    pub kind: Option<String>,
+    /// The device it is connected with, or stands on, is in another network namespace (`IFLA_LINK_NETNSID`).
+    pub reaches_out: bool,
+    /// Kind of its queueing discipline (`IFLA_QDISC`).
+    pub qdisc: Option<String>,
+}
+
+/// A neighbour's Ethernet address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Neighbour {
+    /// Index of the interface.
+    pub index: u32,
+    /// The neighbour.
+    pub address: IpAddr,
+    /// Its Ethernet address; `None`: not known, or no longer.
+    pub mac: Option<[u8; 6]>,
 }
 
 /// The IPv4 settings of a link that Sluice manages.

@@ -2,6 +2,7 @@
 
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkMessage;
+use netlink_packet_route::neighbour::{NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::route::RouteMessage;
 use netlink_packet_route::rule::RuleMessage;
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
@@ -9,7 +10,7 @@ use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use super::decode;
 use super::error::Error;
 use super::kernel::Kernel;
-use super::object::{InetSettings, Observed, Port, Setting};
+use super::object::{InetSettings, Neighbour, Observed, Port, Setting};
 
 /// Reads all that a plan needs.
 pub(super) async fn observe(kernel: &Kernel) -> Result<Observed, Error> {
@@ -50,6 +51,18 @@ pub(super) async fn observe(kernel: &Kernel) -> Result<Observed, Error> {
     }
     observed.defaults.sort_by_key(|route| route.metric);
     Ok(observed)
+}
+
+/// Reads what is known of the neighbours on one interface. Others are listed by old kernels only.
+pub(super) async fn neighbours(kernel: &Kernel, index: u32) -> Result<Vec<Neighbour>, Error> {
+    let mut get = NeighbourMessage::default();
+    get.attributes.push(NeighbourAttribute::IfIndex(index));
+    let list = kernel.list("neighbours", RouteNetlinkMessage::GetNeighbour(get)).await?;
+    let neighbours = list.into_iter().filter_map(|message| match message {
+        RouteNetlinkMessage::NewNeighbour(message) => decode::neighbour(&message),
+        _ => None,
+    });
+    Ok(neighbours.filter(|neighbour| neighbour.index == index).collect())
 }
 
 /// What `conf/default` says. Unreadable (no `/proc`) counts as the kernel's own default, off.

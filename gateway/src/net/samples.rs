@@ -1,6 +1,6 @@
 //! Configurations and observations that the unit tests of this module start from.
 
-use super::object::{Address, DefaultRoute, InetSettings, Link, Observed, Port, Seen};
+use super::object::{Address, DefaultRoute, InetSettings, Link, Make, Observed, Port, Seen};
 use crate::config::{Config, Gateway, Service, Vip};
 
 pub(super) fn vip(net: &str, gateway: Option<&str>) -> Vip {
@@ -39,6 +39,7 @@ pub(super) fn fresh_pod() -> Observed {
         up,
         carrier: up,
         inet: Some(InetSettings::default()),
+        make: Make::default(),
     };
     let address = |net: &str| Seen {
         object: Address { port: port(2, "eth0"), net: net.parse().unwrap() },

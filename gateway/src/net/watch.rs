@@ -12,10 +12,12 @@ use rtnetlink::packet_core::NetlinkPayload;
 use tokio::sync::Notify;
 use tokio::time::{Instant, timeout_at};
 
+use super::decode;
 use super::error::Error;
 use super::kernel::Task;
+use super::object::Neighbour;
 
-const GROUPS: [MulticastGroup; 7] = [
+const GROUPS: [MulticastGroup; 8] = [
     MulticastGroup::Link,
     MulticastGroup::Ipv4Ifaddr,
     MulticastGroup::Ipv6Ifaddr,
@@ -23,6 +25,7 @@ const GROUPS: [MulticastGroup; 7] = [
     MulticastGroup::Ipv6Route,
     MulticastGroup::Ipv4Rule,
     MulticastGroup::Ipv6Rule,
+    MulticastGroup::Neigh,
 ];
 
 /// A change is acted on when nothing more has happened for this long ...
@@ -30,7 +33,7 @@ const QUIET: Duration = Duration::from_millis(20);
 /// ... or this long after it, whatever else happens.
 const PATIENCE: Duration = Duration::from_millis(200);
 
-/// Listens to the kernel's notifications about links, addresses, routes and rules.
+/// Listens to the kernel's notifications about links, addresses, routes and rules, and the neighbours that are relied on.
 #[derive(Debug)]
 pub(super) struct Watch {
     shared: Arc<Shared>,
@@ -42,6 +45,8 @@ struct Shared {
     changed: Notify,
     /// Interfaces seen without a carrier, or deleted.
     interrupted: Mutex<BTreeSet<u32>>,
+    /// Neighbours that are to stay where they are. There may be many others, who come and go.
+    relied_on: Mutex<Vec<Neighbour>>,
 }
 
 impl Watch {
@@ -54,7 +59,9 @@ impl Watch {
         let listener = tokio::spawn(async move {
             // An overrun (messages lost) arrives here too, and means the same: look again.
             while let Some((message, _)) = messages.next().await {
-                heard.note(&message.payload);
+                if !heard.note(&message.payload) {
+                    continue;
+                }
                 let limit = Instant::now() + PATIENCE;
                 while let Ok(Some((message, _))) =
                     timeout_at(limit.min(Instant::now() + QUIET), messages.next()).await
@@ -73,6 +80,11 @@ impl Watch {
         self.shared.changed.notified().await;
     }
 
+    /// Replaces the neighbours that are to stay where they are.
+    pub(super) fn rely_on(&self, neighbours: Vec<Neighbour>) {
+        *self.shared.relied_on.lock().unwrap_or_else(PoisonError::into_inner) = neighbours;
+    }
+
     /// The interfaces that were without a carrier at some time since the last call.
     pub(super) fn take_interrupted(&self) -> BTreeSet<u32> {
         std::mem::take(&mut self.shared.interrupted.lock().unwrap_or_else(PoisonError::into_inner))
@@ -80,15 +92,31 @@ impl Watch {
 }
 
 impl Shared {
-    fn note(&self, payload: &NetlinkPayload<RouteNetlinkMessage>) {
-        let NetlinkPayload::InnerMessage(message) = payload else { return };
+    /// Whether this is news.
+    fn note(&self, payload: &NetlinkPayload<RouteNetlinkMessage>) -> bool {
+        let NetlinkPayload::InnerMessage(message) = payload else { return true };
         let index = match message {
             RouteNetlinkMessage::NewLink(link) if !link.header.flags.contains(LinkFlags::LowerUp) => {
                 link.header.index
             }
             RouteNetlinkMessage::DelLink(link) => link.header.index,
-            _ => return,
+            RouteNetlinkMessage::NewNeighbour(message) => {
+                return decode::neighbour(message).is_some_and(|neighbour| self.has_moved(neighbour));
+            }
+            RouteNetlinkMessage::DelNeighbour(message) => {
+                let neighbour = decode::neighbour(message);
+                return neighbour.is_some_and(|gone| self.has_moved(Neighbour { mac: None, ..gone }));
+            }
+            _ => return true,
         };
         self.interrupted.lock().unwrap_or_else(PoisonError::into_inner).insert(index);
+        true
+    }
+
+    fn has_moved(&self, now: Neighbour) -> bool {
+        let relied_on = self.relied_on.lock().unwrap_or_else(PoisonError::into_inner);
+        let before =
+            relied_on.iter().find(|before| before.address == now.address && before.index == now.index);
+        before.is_some_and(|before| before.mac != now.mac)
     }
 }

@@ -5,13 +5,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result};
 use tracing::{info, warn};
 
+use super::handover::Handover;
 use super::reader::Reader;
 use super::xdp::{self, Xdp};
 use crate::bpf::pins::Pins;
 use crate::bpf::{self, DataPath, Devices, Families, Hook, LoadOptions, Objects};
 use crate::config::{Config, Gateway};
-use crate::net::Interfaces;
-use crate::status::Attach;
+use crate::net::{Interfaces, Neighbour};
+use crate::status::{self, Attach};
 use crate::tables::sweep::{Sweeper, Tick};
 use crate::tables::{self, Desired};
 
@@ -27,6 +28,7 @@ pub struct DataPlane {
     sweeper: Sweeper,
     siblings_checked: Option<Instant>,
     xdp: Xdp,
+    handover: Handover,
 }
 
 /// What [`DataPlane::apply`] found.
@@ -34,6 +36,10 @@ pub struct DataPlane {
 pub struct Applied {
     /// By which hook packets from clients are taken, while any are.
     pub attach: Option<Attach>,
+    /// Whether packets to targets are handed to the other end of the cluster link, while any are.
+    pub handover: Option<status::Handover>,
+    /// Neighbours whose Ethernet addresses the programs were told.
+    pub relied_on: Vec<Neighbour>,
     /// What is to be told and does not stop the service.
     pub problems: Vec<String>,
     /// Where to read from now on, if that has changed.
@@ -53,6 +59,7 @@ impl DataPlane {
             sweeper: Sweeper::default(),
             siblings_checked: None,
             xdp: Xdp::new(resync),
+            handover: Handover::new(resync),
         }
     }
 
@@ -79,6 +86,8 @@ impl DataPlane {
         let attached = data_path.attach(&devices).context("attaching the programs")?;
         // Packets are served whatever becomes of this.
         let attach = self.xdp.settle(config, interfaces, data_path);
+        let mode = attach.as_ref().ok().map(|attach| attach.mode);
+        let handover = self.handover.settle(config, interfaces, mode, data_path);
         let moved = self.devices.replace(devices.clone()) != Some(devices.clone());
         let reader =
             if reloaded || moved { Some(Reader::open(&self.pins, devices, data_path)?) } else { None };
@@ -88,12 +97,21 @@ impl DataPlane {
             Ok(attach) => xdp::problem(attach),
             Err(error) => Some(format!("choosing between XDP and tc: {error:#}")),
         });
+        problems.extend(handover.as_ref().err().map(|error| format!("handing packets over: {error:#}")));
         let wanted = config.gateway.max_flows;
         for (table, entries) in data_path.kept_sizes(wanted).context("asking for the flow tables' sizes")? {
             let fix = "the table keeps its flows and its size until the pod is made anew";
             problems.push(format!("{table} holds {entries} flows, maxFlows is {wanted}: {fix}"));
         }
-        Ok(Applied { attach: attach.ok(), problems, reader, sweep: plan.sweep })
+        let (handover, relied_on) = handover.ok().unzip();
+        Ok(Applied {
+            attach: attach.ok(),
+            handover,
+            relied_on: relied_on.unwrap_or_default(),
+            problems,
+            reader,
+            sweep: plan.sweep,
+        })
     }
 
     fn check_siblings(&mut self) {

@@ -13,6 +13,7 @@
 mod config_file;
 mod data_path;
 mod folder;
+mod handover;
 pub mod offline;
 mod reader;
 mod readiness;
@@ -22,6 +23,7 @@ mod teardown;
 mod told;
 mod view;
 mod watch;
+mod ways;
 mod xdp;
 
 pub use folder::{RuntimeFolder, replace_file};

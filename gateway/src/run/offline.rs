@@ -37,6 +37,7 @@ pub fn status(pins: &Pins, config: Option<&Config>) -> Result<Status> {
         interfaces: Vec::new(),
         programs,
         attach: None,
+        handover: None,
         vips: Vec::new(),
         services,
         flow_tables,

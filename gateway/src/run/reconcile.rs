@@ -19,7 +19,7 @@ use super::{Options, view};
 use crate::admin::{Bind, Source};
 use crate::config::{self, Config, Gateway, file::File};
 use crate::net::{Interfaces, Net, Outcome};
-use crate::status::{Attach, Origin};
+use crate::status::{Attach, Handover, Origin};
 
 /// Makes the passes. Owns everything that writes.
 pub struct Reconciler {
@@ -55,6 +55,8 @@ struct Findings {
     failed: bool,
     /// By which hook packets from clients are taken; unknown, if the pass did not come so far.
     attach: Option<Option<Attach>>,
+    /// Whether packets to targets are handed over; unknown as `attach` is.
+    handover: Option<Option<Handover>>,
     /// What does not stop the service.
     problems: Vec<String>,
 }
@@ -147,7 +149,7 @@ impl Reconciler {
     async fn apply(&mut self, config: &Arc<Config>) -> bool {
         let mut findings = Findings::default();
         let failure = self.steps(config, &mut findings).await.err();
-        let Findings { interfaces, filled, failed, attach, mut problems } = findings;
+        let Findings { interfaces, filled, failed, attach, handover, mut problems } = findings;
         let settled = failure.is_none() && !failed;
         if filled && self.file.applied(SystemTime::now()) {
             let (generation, services) = (self.file.generation(), config.services.len());
@@ -166,6 +168,9 @@ impl Reconciler {
             if let Some(attach) = attach {
                 snapshot.attach = attach;
             }
+            if let Some(handover) = handover {
+                snapshot.handover = handover;
+            }
             // A failed edit leaves what was served before it.
             snapshot.filled |= filled;
             snapshot.problems = problems;
@@ -180,6 +185,9 @@ impl Reconciler {
         let interfaces = findings.interfaces.insert(Interfaces::new(&config.gateway, &observed));
         self.listen(&config.gateway, interfaces);
         self.told.interfaces(&view::interfaces(&config.gateway, interfaces));
+        if let Some(cluster) = &interfaces.cluster {
+            interfaces.cluster_neighbours = self.net.neighbours(cluster.index).await?;
+        }
         let complete = interfaces.external.is_some() && interfaces.cluster.is_some();
 
         let applied = block_in_place(|| self.plane.apply(config, interfaces))?;
@@ -187,6 +195,8 @@ impl Reconciler {
             self.shared.read_from(reader);
         }
         findings.attach = Some(applied.attach);
+        findings.handover = Some(applied.handover);
+        self.net.rely_on(applied.relied_on);
         findings.problems.extend(applied.problems);
         self.sweep_wanted |= applied.sweep;
         // A VIP is claimed only once there is a way to its targets, and then kept: interfaces come back.

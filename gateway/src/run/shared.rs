@@ -9,7 +9,7 @@ use super::reader::{Reader, Reading};
 use super::readiness::{Facts, not_ready};
 use crate::admin::{Metrics, Source};
 use crate::config::Config;
-use crate::status::{Attach, ConfigFile, Interface, Process, Program, Status, Sweep, Vip};
+use crate::status::{Attach, ConfigFile, Handover, Interface, Process, Program, Status, Sweep, Vip};
 use crate::tables::sweep::Report;
 
 /// The daemon counts as hung when its loop has not come round for this long. Longer than any pass: netlink dumps of large
@@ -29,6 +29,8 @@ pub struct Snapshot {
     pub interfaces: Vec<Interface>,
     /// By which hook packets from clients are taken.
     pub attach: Option<Attach>,
+    /// Whether packets to targets are handed over.
+    pub handover: Option<Handover>,
     /// VIPs of the configuration in force.
     pub vips: Vec<Vip>,
     /// Whether the maps hold the configuration in force.
@@ -64,6 +66,7 @@ impl Shared {
             unconfigured: Some("the configuration has not been read yet".to_owned()),
             interfaces: Vec::new(),
             attach: None,
+            handover: None,
             vips: Vec::new(),
             filled: false,
             problems: Vec::new(),
@@ -140,6 +143,7 @@ impl Source for Shared {
             interfaces: snapshot.interfaces.clone(),
             programs,
             attach: snapshot.attach.clone(),
+            handover: snapshot.handover.clone(),
             vips: snapshot.vips.clone(),
             services,
             flow_tables,

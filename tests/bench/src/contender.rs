@@ -4,6 +4,7 @@ use anyhow::{Result, bail};
 use sluice_gateway::config::Attach;
 use sluice_tests::gateway::{FORWARDING, GatewayUnderTest as _, Iptables, Nftables, Sluice, Spec, route};
 use sluice_tests::topology::Topology;
+use sluice_tests::wait::{PATIENCE, until};
 
 use crate::traffic::Translation;
 
@@ -26,6 +27,8 @@ pub enum Contender {
     RedirectTc,
     /// A tc program that redirects to a neighbour: the kernel looks for it, and writes the frame's addresses. IPv4.
     NeighbourTc,
+    /// A tc program that redirects to the other end of a veth, where the packet is received at once.
+    PeerTc,
     /// An XDP program that redirects, and does nothing else.
     RedirectXdp,
     /// An XDP program that drops: the generator's own limit.
@@ -52,6 +55,7 @@ impl Contender {
             Self::Routing => "routing",
             Self::RedirectTc => "tc redirect",
             Self::NeighbourTc => "tc to neighbour",
+            Self::PeerTc => "tc to peer",
             Self::RedirectXdp => "XDP redirect",
             Self::DropXdp => "XDP drop",
         }
@@ -64,7 +68,9 @@ impl Contender {
                 Translation::Full
             }
             Self::Routing => Translation::Routed,
-            Self::RedirectTc | Self::NeighbourTc | Self::RedirectXdp | Self::DropXdp => Translation::None,
+            Self::RedirectTc | Self::NeighbourTc | Self::PeerTc | Self::RedirectXdp | Self::DropXdp => {
+                Translation::None
+            }
         }
     }
 
@@ -83,6 +89,9 @@ impl Contender {
                 let attach = if self == Self::SluiceXdp { Attach::Xdp } else { Attach::Tc };
                 let mut sluice = Sluice::new(topology)?;
                 sluice.serve(topology, &Spec { attach: Some(attach), ..spec.clone() })?;
+                until("the way to the targets is chosen", PATIENCE, || {
+                    Ok(sluice.status()?.handover.filter(|handover| handover.used.is_some()))
+                })?;
                 return Ok(Serving::Sluice(Box::new(sluice)));
             }
             Self::IptablesLegacy => Iptables::legacy().serve(topology, spec)?,
@@ -94,7 +103,7 @@ impl Contender {
                     route(topology, spec, family)?;
                 }
             }
-            Self::RedirectTc | Self::NeighbourTc | Self::RedirectXdp | Self::DropXdp => {}
+            Self::RedirectTc | Self::NeighbourTc | Self::PeerTc | Self::RedirectXdp | Self::DropXdp => {}
         }
         if self.has_connection_table() {
             topology.pod.sysctl(PATIENT)?;

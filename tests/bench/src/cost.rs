@@ -39,7 +39,7 @@ pub fn run(effort: Effort) -> Result<()> {
     let mut phase = Phase::begin("CPU", 2);
     let spec = Spec { timeouts: vec![("udpUnreplied", UDP_TIMEOUT)], ..service(1) };
     let prepare = |contender| {
-        let mut rig = Rig::new(contender, External::Macvlan, Peer::Napi, &spec)?;
+        let mut rig = Rig::new(contender, External::Macvlan, Peer::Plain, &spec)?;
         rig.choose(Workload::USUAL)?;
         rig.steer()?;
         Ok(rig)

@@ -39,7 +39,7 @@ pub fn run(effort: Effort) -> Result<()> {
     let mut phase = Phase::begin("latency", 2 * effort.rounds);
     let spec = Spec { timeouts: vec![("udpUnreplied", UDP_TIMEOUT)], ..service(1) };
     let prepare = |contender| {
-        let mut rig = Rig::new(contender, External::Macvlan, Peer::Napi, &spec)?;
+        let mut rig = Rig::new(contender, External::Macvlan, Peer::Plain, &spec)?;
         rig.choose(STAMPED)?;
         rig.steer()?;
         Ok(rig)

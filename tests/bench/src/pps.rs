@@ -16,7 +16,7 @@ use crate::Effort;
 /// Service ports: as many as a million flows to one target take.
 const PORTS: u16 = 32;
 /// What all are compared with on a macvlan.
-const MACVLAN: [Contender; 7] = [
+const MACVLAN: [Contender; 8] = [
     Contender::SluiceTc,
     Contender::IptablesLegacy,
     Contender::IptablesNft,
@@ -24,6 +24,7 @@ const MACVLAN: [Contender; 7] = [
     Contender::Routing,
     Contender::RedirectTc,
     Contender::NeighbourTc,
+    Contender::PeerTc,
 ];
 const VETH: [Contender; 6] = [
     Contender::SluiceXdp,
@@ -33,7 +34,8 @@ const VETH: [Contender; 6] = [
     Contender::RedirectXdp,
     Contender::DropXdp,
 ];
-const PLAIN_PEER: [Contender; 3] = [Contender::SluiceTc, Contender::IptablesLegacy, Contender::RedirectTc];
+const NAPI_PEER: [Contender; 4] =
+    [Contender::SluiceTc, Contender::IptablesLegacy, Contender::RedirectTc, Contender::NeighbourTc];
 
 const ONE: Workload = Workload { flows: 1, ..Workload::USUAL };
 const MANY: Workload = Workload { flows: 100_000, ports: PORTS, ..Workload::USUAL };
@@ -67,15 +69,15 @@ fn rigs(contenders: &[Contender], external: External, peer: Peer) -> Result<Vec<
 /// If something does not work, or what arrives is not what it should be.
 pub fn run(effort: Effort) -> Result<()> {
     macvlan(effort)?;
+    napi_peer(effort)?;
     veth(effort)?;
-    plain_peer(effort)?;
     Ok(())
 }
 
 fn macvlan(effort: Effort) -> Result<()> {
     const SECTION: Section = Section("pps, net1 a macvlan");
     let mut phase = Phase::begin("pps on a macvlan", TRAFFIC.len() + 1);
-    let mut rigs = rigs(&MACVLAN, External::Macvlan, Peer::Napi)?;
+    let mut rigs = rigs(&MACVLAN, External::Macvlan, Peer::Plain)?;
     for (done, (name, workload)) in TRAFFIC.into_iter().enumerate() {
         phase.done(done);
         let takes_part = |rig: &Rig| {
@@ -87,20 +89,24 @@ fn macvlan(effort: Effort) -> Result<()> {
         let found = turns(&mut taking_part, workload, effort)?;
         tell(SECTION, name, &taking_part, &found);
         if workload == Workload::USUAL {
-            let [sluice, iptables, _, _, _, redirect, _] = &found[..] else { continue };
-            beside(SECTION, name, ("sluice tc", sluice), ("iptables-legacy", iptables), 2.4);
-            beside(SECTION, name, ("sluice tc", sluice), ("tc redirect", redirect), 0.95);
+            let [sluice, iptables, _, _, _, redirect, ..] = &found[..] else { continue };
+            tc_goals(SECTION, name, sluice, iptables, redirect);
         }
     }
     drop(rigs);
     phase.done(TRAFFIC.len());
-    by_traffic(SECTION, Contender::SluiceTc, External::Macvlan, effort)
+    by_traffic(SECTION, Contender::SluiceTc, (External::Macvlan, Peer::Plain), effort)
 }
 
 /// Compares a contender's rates for different traffic. All of them take turns, each in a network of its own.
-fn by_traffic(section: Section, contender: Contender, external: External, effort: Effort) -> Result<()> {
+fn by_traffic(
+    section: Section,
+    contender: Contender,
+    (external, peer): (External, Peer),
+    effort: Effort,
+) -> Result<()> {
     let workloads = [Workload::USUAL, ONE, MILLION, V6];
-    let mut rigs = rigs(&[contender; 4], external, Peer::Napi)?;
+    let mut rigs = rigs(&[contender; 4], external, peer)?;
     for (rig, workload) in rigs.iter_mut().zip(workloads) {
         rig.choose(workload)?;
     }
@@ -124,18 +130,25 @@ fn veth(effort: Effort) -> Result<()> {
     beside(SECTION, "1000 flows", ("sluice XDP", sluice), ("XDP redirect", redirect), 0.9);
     drop(all);
     phase.done(1);
-    by_traffic(SECTION, Contender::SluiceXdp, External::Veth, effort)
+    by_traffic(SECTION, Contender::SluiceXdp, (External::Veth, Peer::Napi), effort)
 }
 
-fn plain_peer(effort: Effort) -> Result<()> {
-    const SECTION: Section = Section("pps, net1 a macvlan, eth0's peer without XDP and GRO");
-    let mut phase = Phase::begin("pps into a peer without XDP and GRO", 1);
-    let mut rigs = rigs(&PLAIN_PEER, External::Macvlan, Peer::Plain)?;
+fn napi_peer(effort: Effort) -> Result<()> {
+    const SECTION: Section = Section("pps, net1 a macvlan, eth0's peer with XDP");
+    let mut phase = Phase::begin("pps into a peer with XDP", 1);
+    let mut rigs = rigs(&NAPI_PEER, External::Macvlan, Peer::Napi)?;
     let mut rigs: Vec<&mut Rig> = rigs.iter_mut().collect();
     let found = turns(&mut rigs, Workload::USUAL, effort)?;
     tell(SECTION, "1000 flows", &rigs, &found);
+    let [sluice, iptables, redirect, _] = &found[..] else { return Ok(()) };
+    tc_goals(SECTION, "1000 flows", sluice, iptables, redirect);
     phase.done(1);
     Ok(())
+}
+
+fn tc_goals(section: Section, figure: &str, sluice: &Rounds, iptables: &Rounds, redirect: &Rounds) {
+    beside(section, figure, ("sluice tc", sluice), ("iptables-legacy", iptables), 2.4);
+    beside(section, figure, ("sluice tc", sluice), ("tc redirect", redirect), 0.95);
 }
 
 /// Packets per second of each, in each round.

@@ -18,10 +18,10 @@ use crate::traffic::Workload;
 /// What is at the other end of the pod's `eth0`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Peer {
-    /// A native XDP program, the sink: the device then takes packets by NAPI.
-    Napi,
     /// A device as it is created, without XDP and GRO, as a pod's peer usually is. The sink is behind it, in the stack.
     Plain,
+    /// A native XDP program, the sink: the device then takes packets by NAPI.
+    Napi,
 }
 
 /// A network with one contender in its pod.
@@ -98,6 +98,7 @@ impl Rig {
         match contender {
             Contender::NeighbourTc => programs.attach_tc("neighbour_tc", &topology.pod, "net1")?,
             Contender::RedirectTc => programs.attach_tc("redirect_tc", &topology.pod, "net1")?,
+            Contender::PeerTc => programs.attach_tc("peer_tc", &topology.pod, "net1")?,
             Contender::RedirectXdp => programs.attach_xdp("redirect_xdp", &topology.pod, "net1")?,
             _ => {}
         }

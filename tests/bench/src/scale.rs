@@ -54,7 +54,7 @@ fn configuration(effort: Effort) -> Result<()> {
     let kinds: Vec<_> = kinds.into_iter().chain([("source ranges", guarded, 1)]).collect();
     let mut rigs = Vec::new();
     for (_, spec, ports) in &kinds {
-        let mut rig = Rig::new(Contender::SluiceTc, External::Macvlan, Peer::Napi, spec)?;
+        let mut rig = Rig::new(Contender::SluiceTc, External::Macvlan, Peer::Plain, spec)?;
         rig.choose(Workload { ports: *ports, ..Workload::USUAL })?;
         rigs.push(rig);
     }
@@ -105,7 +105,7 @@ fn sweep(effort: Effort) -> Result<()> {
     const TURN: Duration = Duration::from_secs(2);
     let mut phase = Phase::begin("sweep of 1 M flows", effort.rounds);
     let spec = Spec { max_flows: Some(1 << 20), ..spec(MILLION.ports) };
-    let mut rig = Rig::new(Contender::SluiceTc, External::Macvlan, Peer::Napi, &spec)?;
+    let mut rig = Rig::new(Contender::SluiceTc, External::Macvlan, Peer::Plain, &spec)?;
     rig.choose(MILLION)?;
     let pid = rig.serving().sluice()?.pid()?;
     // Whatever the daemon will ever hold for the flows, it holds after a pass.

@@ -70,7 +70,7 @@ fn fields(map: &str) -> &'static [&'static str] {
             "udp_stream",
         ],
         "icmp_budget" => &["second", "spent"],
-        "hop" => &["address", "until", "destination", "source", "external"],
+        "hop" | "handover" => &["address", "until", "destination", "source", "external"],
         // One number for each drop reason.
         "drops" => &[],
         other => panic!("the fields of {other} are not listed here"),

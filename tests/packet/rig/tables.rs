@@ -30,11 +30,20 @@ impl<N: Net> Rig<N> {
 
     /// Writes what the XDP program is told, after `change`.
     pub fn set_hop(&mut self, change: impl FnOnce(&mut Hop<N::Addr>)) {
+        self.tell("hop", change);
+    }
+
+    /// Writes what the tc program is told, after `change`.
+    pub fn set_handover(&mut self, change: impl FnOnce(&mut Hop<N::Addr>)) {
+        self.tell("handover", change);
+    }
+
+    fn tell(&mut self, map: &str, change: impl FnOnce(&mut Hop<N::Addr>)) {
         let [destination, source] = CLUSTER_ETHERNET;
         let until = clock().wrapping_add(1000);
         let mut hop = Hop { address: N::NEXT_HOP, until, destination, source, ..Hop::default() };
         change(&mut hop);
-        let name = format!("hop_{}", N::SUFFIX);
+        let name = format!("{map}_{}", N::SUFFIX);
         let mut map: Array<_, Hop<N::Addr>> =
             self.ebpf.map_mut(&name).expect("hop").try_into().expect("array");
         map.set(0, hop, 0).expect("write the hop");

@@ -35,6 +35,8 @@ pub struct Sluice {
     binary: PathBuf,
     sandbox: Sandbox,
     gateway_id: String,
+    /// `--resync`, unless it is the default.
+    resync: Option<&'static str>,
     child: Option<Child>,
     /// The file that is in place.
     text: String,
@@ -49,12 +51,17 @@ impl Sluice {
         let sandbox = Sandbox::new(&topology.pod)?;
         fs::create_dir(sandbox.run_dir().join(FOLDER)).context("making the daemon's folder")?;
         let gateway_id = "test".to_owned();
-        Ok(Self { binary: binary()?, sandbox, gateway_id, child: None, text: String::new() })
+        Ok(Self { binary: binary()?, sandbox, gateway_id, resync: None, child: None, text: String::new() })
     }
 
     /// Names its folder of pins, `test` unless set.
     pub fn set_gateway_id(&mut self, gateway_id: &str) {
         gateway_id.clone_into(&mut self.gateway_id);
+    }
+
+    /// Lets the daemon look at the network this often without being woken up, such as `10m`.
+    pub const fn set_resync(&mut self, resync: &'static str) {
+        self.resync = Some(resync);
     }
 
     /// Runs another build from now on.
@@ -103,6 +110,7 @@ impl Sluice {
             File::options().create(true).append(true).open(folder.join("log")).context("opening the log")?;
         let mut command = self.command(topology, "run");
         command.args(["--config", &format!("/run/{FOLDER}/gateway.yaml")]);
+        command.args(self.resync.into_iter().flat_map(|resync| ["--resync", resync]));
         command.stdout(log.try_clone().context("sharing the log")?).stderr(log);
         // A terminal's signals are for whoever started it, as with a container.
         command.process_group(0);

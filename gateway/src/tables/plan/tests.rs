@@ -28,7 +28,7 @@ fn config(services: Vec<Service>) -> Config {
 
 fn interface(name: &str, index: u32, mtu: u32, addresses: &[&str]) -> Interface {
     let addresses = addresses.iter().map(|text| net(text)).collect();
-    Interface { name: name.into(), index, mtu, mac: None, running: true, addresses }
+    Interface { name: name.into(), index, mtu, running: true, addresses, ..Interface::default() }
 }
 
 fn network() -> Interfaces {
@@ -36,6 +36,7 @@ fn network() -> Interfaces {
         external: Some(interface("net1", 3, 1500, &[])),
         cluster: Some(interface("eth0", 2, 1400, &["10.16.0.5/16", "fd00:10:16::5/64"])),
         cluster_gateways: vec![ip("10.16.0.1"), ip("fd00:10:16::1")],
+        ..Interfaces::default()
     }
 }
 

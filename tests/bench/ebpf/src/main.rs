@@ -14,7 +14,7 @@ mod sink;
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1, xdp_action},
     btf_maps::{Array, PerCpuArray},
-    helpers::generated::{bpf_redirect, bpf_redirect_neigh},
+    helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer},
     macros::{btf_map, classifier, xdp},
     programs::{TcContext, XdpContext},
 };
@@ -87,6 +87,16 @@ pub fn neighbour_tc(_: TcContext) -> i32 {
     let size = size_of::<bpf_redir_neigh>() as i32;
     // SAFETY: `to` is valid during the call, and of the size that is told.
     unsafe { bpf_redirect_neigh(*device, &raw mut to, size, 0) as i32 }
+}
+
+// A bare redirect to the other end of a veth, tc.
+#[classifier]
+pub fn peer_tc(_: TcContext) -> i32 {
+    match egress.get(0) {
+        // SAFETY: the helper takes plain numbers.
+        Some(device) => unsafe { bpf_redirect_peer(*device, 0) as i32 },
+        None => TC_ACT_SHOT,
+    }
 }
 
 // A bare redirect, XDP.
