@@ -13,7 +13,7 @@ use cargo_metadata::PackageId;
 use comfy_table::{CellAlignment, Table, presets};
 use nix::sys::personality::{self, Persona};
 
-use crate::{image, object, packages, process, toolchain, toolchain::Compiler, tools, ui};
+use crate::{image, object, packages, paths::Paths, process, toolchain, toolchain::Compiler, tools, ui};
 
 const TARGET: &str = "bpfel-unknown-none";
 const PROFILE: &str = "ebpf";
@@ -104,7 +104,7 @@ pub fn cargo(compiler: &Compiler, linker: &Path) -> Command {
     let linker = format!("-Clinker={}", linker.display());
     // BTF is made from the debug information. CPU v3 (kernel 5.1 and later) has the 32-bit instructions and, what
     // matters more, lets the compare-and-swap on a map value compile.
-    let mut flags = process::without_paths();
+    let mut flags = Paths::of(&compiler.rustc).flags();
     flags.extend(["-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3", &linker].map(str::to_owned));
     command
         .env("RUSTC", &compiler.rustc)

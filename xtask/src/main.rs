@@ -13,6 +13,7 @@ mod object;
 mod packages;
 #[cfg(test)]
 mod pages;
+mod paths;
 mod process;
 mod setup;
 mod test;

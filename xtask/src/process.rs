@@ -225,21 +225,11 @@ pub fn forget_user_settings(command: &mut Command) {
         ["CARGO_BUILD_", "CARGO_PROFILE_", "CARGO_TARGET_", "RUSTC_", "CARGO_ENCODED_"];
     for (name, _) in std::env::vars_os() {
         let text = name.to_string_lossy();
-        if text == "RUSTFLAGS" || PREFIXES.iter().any(|prefix| text.starts_with(prefix)) {
+        if ["RUSTC", "RUSTFLAGS"].contains(&&*text) || PREFIXES.iter().any(|prefix| text.starts_with(prefix))
+        {
             command.env_remove(&name);
         }
     }
-}
-
-/// Flags by which rustc writes no path of this machine into what it builds.
-pub fn without_paths() -> Vec<String> {
-    let cargo = std::env::var_os("CARGO_HOME")
-        .map(PathBuf::from)
-        .or_else(|| Some(PathBuf::from(std::env::var_os("HOME")?).join(".cargo")));
-    [(Some(root().to_owned()), "/sluice"), (cargo, "/cargo")]
-        .into_iter()
-        .filter_map(|(path, name)| Some(format!("--remap-path-prefix={}={name}", path?.display())))
-        .collect()
 }
 
 /// The command line as one would type it into bash, paths of the repository and of cargo shortened.

@@ -3,15 +3,19 @@
 //! The same bytes come of the same commit, the same compilers (Rust, the BPF programs' and C), the same `libc.a`, and
 //! `Cargo.lock`; paths of the machine are mapped away, and the user's settings for cargo do not count.
 
-use std::{collections::BTreeSet, fs, path::PathBuf};
+use std::{
+    collections::BTreeSet,
+    fs,
+    path::{Path, PathBuf},
+};
 
 use anyhow::{Context, Result, bail};
 use cargo_metadata::{Message, PackageId};
 use clap::ValueEnum;
 use oci_spec::image;
 
-use super::recipe::Image;
-use crate::{binaries, build_ebpf, process, ui};
+use super::{PROFILE, recipe::Image};
+use crate::{binaries, build_ebpf, paths::Paths, process, ui};
 
 /// A processor that images are made for.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, ValueEnum)]
@@ -55,7 +59,8 @@ pub fn build(image: Image, arch: Arch, profile: &str) -> Result<Program> {
     let mut command = process::cargo();
     process::forget_user_settings(&mut command);
     let mut flags = vec!["-Ctarget-feature=+crt-static".to_owned()];
-    flags.extend(process::without_paths());
+    let paths = Paths::of(Path::new("rustc"));
+    flags.extend(paths.flags());
     if arch == Arch::Arm64 && cfg!(not(target_arch = "aarch64")) {
         command.env("CARGO_TARGET_AARCH64_UNKNOWN_LINUX_GNU_LINKER", "aarch64-linux-gnu-gcc");
     }
@@ -71,6 +76,12 @@ pub fn build(image: Image, arch: Arch, profile: &str) -> Result<Program> {
     let mut built = linked(&format!("building {}", image.name()), &mut command, arch.target())?;
     let file = built.executable.take().with_context(|| format!("cargo built no {}", image.name()))?;
     let bytes = fs::read(&file).with_context(|| format!("reading {}", file.display()))?;
+    // In others there is what C's compiler writes for debuggers.
+    if profile == PROFILE {
+        paths
+            .check(&bytes)
+            .with_context(|| format!("{} would be another program elsewhere", image.name()))?;
+    }
     Ok(Program { bytes, packages: built.packages })
 }
 

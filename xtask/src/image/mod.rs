@@ -47,7 +47,7 @@ Examples:
   cargo xtask image gateway -o json      one; its file, digest and sizes for scripts
   cargo xtask image --profile dev        quickly, to try something: large and slow images
   ctr -n k8s.io images import target/images/sluice-gateway.tar
-  skopeo copy oci-archive:target/images/sluice-gateway.tar:0.1.0 docker://REGISTRY/sluice-gateway:0.1.0
+  skopeo copy --all oci-archive:target/images/sluice-gateway.tar:0.1.0 docker://REGISTRY/sluice-gateway:0.1.0
 
 The time in an image is the commit's, or SOURCE_DATE_EPOCH (seconds since 1970).
 docs/images.md says what is in them, and what a bit-for-bit rebuild takes.")]
