@@ -10,6 +10,9 @@ use super::Case;
 
 /// How long anything that should happen soon may take on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(90);
+/// How long a node that was cut off may take to hear what has happened: its kubelet and its kube-proxy each ask the API server again on their own, after 30 to
+/// 60 s at the latest (client-go's back-off between two lists), and have the rest for a busy machine.
+pub const CAUGHT_UP: Duration = Duration::from_secs(180);
 /// Between two looks.
 const PAUSE: Duration = Duration::from_millis(200);
 

@@ -11,7 +11,7 @@ use serde_json::json;
 use sluice_cluster::Cluster;
 
 use crate::site;
-pub use ask::{PATIENCE, within};
+pub use ask::{CAUGHT_UP, PATIENCE, within};
 
 /// Held by each case: alone by one that takes the whole machine, so that the others' times are not its doing.
 static MACHINE: RwLock<()> = RwLock::new(());

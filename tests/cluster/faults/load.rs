@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 
 use sluice_cluster::netns::Netns;
 
-use crate::case::{PATIENCE, within};
+use crate::case::{CAUGHT_UP, PATIENCE, within};
 
 /// The Service's port for HTTP, and that for datagrams.
 pub const WEB: u16 = 80;
@@ -68,9 +68,14 @@ pub struct Outcome {
 }
 
 impl Load {
-    /// Loads a Service's address with its ports [`WEB`] and [`ECHO`], and returns when all of it is answered.
+    /// Loads a Service's address with its ports [`WEB`] and [`ECHO`], and returns when all of it is answered. Begins with the first answer: an address is
+    /// published when its gateway is ready, which the kube-proxy of the gateway's node need not be. Until it knows the Service, connections are refused, and
+    /// one that stays is begun once.
     pub fn start(client: Netns, address: &str) -> Self {
         let address: IpAddr = address.parse().unwrap();
+        let answers =
+            || connect(SocketAddr::new(address, WEB), REQUEST_LOST).and_then(|mut stream| ask(&mut stream));
+        within(CAUGHT_UP, "a first request is answered", || client.run(answers).unwrap().ok());
         let shared = Arc::new(Shared::default());
         let inside = Arc::clone(&shared);
         let thread = thread::spawn(move || client.run(|| inside.run(address)).unwrap());
