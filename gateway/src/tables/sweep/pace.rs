@@ -15,9 +15,10 @@ pub(super) struct Budget {
     interval: Duration,
 }
 
-/// Between two ticks of a leisurely pass; and at most 5 % of a CPU: 1 M flows with their reservations took 0.56 s to read on
-/// Linux 6.18 (0.28 us each, cold caches), which makes a pass of 12 s.
-const LEISURE: (Duration, u32) = (Duration::from_millis(250), 20);
+/// Between two ticks of a leisurely pass; and at most 4 % of a CPU, which leaves a fifth of what the whole daemon may take for its
+/// other work: 1 M flows with their reservations took 0.56 s to read on Linux 6.18 (0.28 us each, cold caches), which makes
+/// a pass of 14 s.
+const LEISURE: (Duration, u32) = (Duration::from_millis(250), 25);
 /// Between two ticks of a pass that somebody waits for; and at most 25 % of a CPU.
 const HASTE: (Duration, u32) = (Duration::from_millis(20), 4);
 
@@ -68,12 +69,12 @@ mod tests {
     }
 
     #[test]
-    fn a_million_flows_take_less_than_the_hard_period_and_five_percent() {
+    fn a_million_flows_take_less_than_the_hard_period_and_four_percent() {
         let cost = Duration::from_nanos(300);
         for expected in [2_000_000, 100_000, 2_100_000] {
             let (time, share) = pass(2_000_000, expected, cost, false);
             assert!(time <= HARD_PERIOD, "{time:?}");
-            assert!(share <= 0.051, "{share}");
+            assert!(share <= 0.041, "{share}");
         }
     }
 
@@ -95,6 +96,6 @@ mod tests {
     fn a_tick_that_took_too_long_is_followed_by_a_long_wait() {
         let budget = budget(false, Duration::ZERO, 0, 1);
         assert_eq!(budget.wait(Duration::from_millis(1)), Duration::from_millis(249));
-        assert_eq!(budget.wait(Duration::from_millis(100)), Duration::from_millis(1_900));
+        assert_eq!(budget.wait(Duration::from_millis(100)), Duration::from_millis(2_400));
     }
 }
