@@ -27,7 +27,7 @@ impl Told {
 
 /// Writes what the program of family `F` is told; a family that is not in use is told nothing.
 ///
-/// A change of anything but the time is made out of force, since a packet may be looking.
+/// A change of anything but the time is made out of force, since a packet may be looking, and what it sees of one write is in no order.
 pub(super) fn set<F: LoaderFamily>(maps: &mut Maps, told: Told, hop: Hop<F::Addr>) -> Result<(), Error> {
     let Some(maps) = maps.family_mut::<F>() else { return Ok(()) };
     let map = match told {
@@ -40,8 +40,9 @@ pub(super) fn set<F: LoaderFamily>(maps: &mut Maps, told: Told, hop: Hop<F::Addr
     if now == hop {
         return Ok(());
     }
-    if now.until != 0 && now != (Hop { until: now.until, ..hop }) {
+    if now != (Hop { until: now.until, ..hop }) {
         map.set(0, Hop { until: 0, ..now }, 0).map_err(failed)?;
+        map.set(0, Hop { until: 0, ..hop }, 0).map_err(failed)?;
     }
     map.set(0, hop, 0).map_err(failed)
 }
