@@ -39,7 +39,7 @@ const FOLDER: &str = "target/images";
 /// Builds the images, without Docker
 ///
 /// Each is one statically linked program in an OCI archive, FROM nothing, with a bill of materials (CycloneDX) as a
-/// referrer. Built twice from one commit by the same compilers, an archive is the same, bit for bit.
+/// referrer. docs/images.md says when an archive is the same, bit for bit, as another one of the same commit.
 #[derive(clap::Args)]
 #[command(after_help = "\
 Examples:
