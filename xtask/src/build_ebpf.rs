@@ -101,17 +101,18 @@ pub fn folder() -> PathBuf {
 pub fn cargo(compiler: &Compiler, linker: &Path) -> Command {
     let mut command = compiler.cargo();
     process::forget_user_settings(&mut command);
-    let linker = format!("-Clinker={}", linker.display());
+    let link = format!("-Clinker={}", process::root().join("xtask/link-ebpf").display());
     // BTF is made from the debug information. CPU v3 (kernel 5.1 and later) has the 32-bit instructions and, what
     // matters more, lets the compare-and-swap on a map value compile.
     let mut flags = Paths::of(&compiler.rustc).flags();
-    flags.extend(["-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3", &linker].map(str::to_owned));
+    flags.extend(["-Cdebuginfo=2", "-Clink-arg=--btf", "-Ctarget-cpu=v3", &link].map(str::to_owned));
     command
         .env("RUSTC", &compiler.rustc)
         .env("RUSTC_BOOTSTRAP", "1")
+        .env("SLUICE_BPF_LINKER", linker)
         .env("CARGO_ENCODED_RUSTFLAGS", flags.join("\x1f"));
-    // LLVM orders some types of the BTF by their addresses in memory: with random ones, each link has other bytes. Where this
-    // is forbidden, as in some containers, the objects are as good, but not the same.
+    // LLVM orders some types of the BTF by their addresses in memory: with random ones, each link has other bytes (and with those
+    // that follow from a folder's path, what `link-ebpf` is for). Where this is forbidden, as in some containers, the objects are as good, but not the same.
     // SAFETY: between fork and exec two system calls, and no allocation.
     unsafe {
         command.pre_exec(|| {
