@@ -7,7 +7,7 @@ use sluice_gateway::status::Handover;
 use sluice_tests::gateway::{GatewayUnderTest as _, Sluice};
 use sluice_tests::script::{self, Servers};
 use sluice_tests::topology::Topology;
-use sluice_tests::wait::{PATIENCE, until};
+use sluice_tests::wait::until;
 
 use crate::load::Load;
 
@@ -71,7 +71,7 @@ fn it_begins_under_load_and_no_packet_is_lost() {
     let _servers = Servers::start(&topology).unwrap();
     let sluice = serving(&topology);
     let load = Load::start(&topology);
-    assert!(chosen(&sluice, true, PATIENCE).contains("veth"));
+    assert!(chosen(&sluice, true, NEXT_LOOK).contains("veth"));
     assert_handed_over(&topology, &sluice, &load);
     assert!(sluice.status().unwrap().drops.iter().all(|drop| drop.packets == 0));
     load.finish();
@@ -83,14 +83,14 @@ fn what_shapes_traffic_in_the_pod_is_not_passed_by() {
     let topology = script::topology().build().unwrap();
     let _servers = Servers::start(&topology).unwrap();
     let sluice = serving(&topology);
-    chosen(&sluice, true, PATIENCE);
+    chosen(&sluice, true, NEXT_LOOK);
     topology.pod.output("tc", &["qdisc", "replace", "dev", "eth0", "root", "pfifo"]).unwrap();
-    assert!(chosen(&sluice, false, PATIENCE).contains("pfifo"));
+    assert!(chosen(&sluice, false, NEXT_LOOK).contains("pfifo"));
     let load = Load::start(&topology);
     assert_by_eth0(&topology, &sluice, &load);
     load.finish();
     topology.pod.output("tc", &["qdisc", "delete", "dev", "eth0", "root"]).unwrap();
-    chosen(&sluice, true, PATIENCE);
+    chosen(&sluice, true, NEXT_LOOK);
     let load = Load::start(&topology);
     assert_handed_over(&topology, &sluice, &load);
     load.finish();
@@ -101,7 +101,7 @@ fn an_end_that_runs_xdp_or_gro_is_not_passed_by() {
     let topology = script::topology().takes_xdp().build().unwrap();
     let _servers = Servers::start(&topology).unwrap();
     let sluice = serving(&topology);
-    assert!(chosen(&sluice, false, PATIENCE).contains("GRO"));
+    assert!(chosen(&sluice, false, NEXT_LOOK).contains("GRO"));
     let load = Load::start(&topology);
     assert_by_eth0(&topology, &sluice, &load);
     topology.set_takes_xdp(false).unwrap();
@@ -119,7 +119,7 @@ fn a_next_hop_that_changes_its_address_is_followed_at_once() {
     sluice.set_resync("1h");
     sluice.serve(&topology, &script::spec()).unwrap();
     let load = Load::start(&topology);
-    chosen(&sluice, true, PATIENCE);
+    chosen(&sluice, true, NEXT_LOOK);
     assert_handed_over(&topology, &sluice, &load);
     for mac in ["02:00:00:00:00:51", "02:00:00:00:00:52"] {
         topology.node.output("ip", &["link", "set", "dev", "pod0", "address", mac]).unwrap();
@@ -134,7 +134,7 @@ fn without_a_daemon_it_ends_and_with_one_it_begins_again() {
     let topology = script::topology().build().unwrap();
     let _servers = Servers::start(&topology).unwrap();
     let mut sluice = serving(&topology);
-    chosen(&sluice, true, PATIENCE);
+    chosen(&sluice, true, NEXT_LOOK);
     let load = Load::start(&topology);
     load.goes_on();
     sluice.stop(Signal::SIGKILL).unwrap();
@@ -145,7 +145,7 @@ fn without_a_daemon_it_ends_and_with_one_it_begins_again() {
     })
     .unwrap();
     sluice.start(&topology).unwrap();
-    chosen(&sluice, true, PATIENCE);
+    chosen(&sluice, true, NEXT_LOOK);
     assert_handed_over(&topology, &sluice, &load);
     load.finish();
 }

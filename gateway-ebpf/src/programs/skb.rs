@@ -182,7 +182,7 @@ impl Skb {
     /// Lets the other end of a veth receive the packet, at once, in its own namespace. The frame's addresses have been written.
     #[inline(always)]
     pub fn hand_over(&self, ifindex: u32) -> i32 {
-        // Kernels before 6.16 take the mark along into the other namespace.
+        // The helper takes the mark along into the other namespace.
         self.set_mark(0);
         // SAFETY: the helper takes plain numbers.
         unsafe { bpf_redirect_peer(ifindex, 0) as i32 }

@@ -13,6 +13,7 @@ use super::frame::{PacketSocket, answer, solicitation};
 #[derive(Debug)]
 pub struct Solicitation {
     socket: PacketSocket,
+    index: u32,
     neighbour: IpAddr,
     mac: [u8; 6],
     /// The frame that asks.
@@ -28,7 +29,15 @@ impl Solicitation {
     pub fn new(index: u32, neighbour: IpAddr, own: IpAddr, mac: [u8; 6]) -> io::Result<Option<Self>> {
         let Some(frame) = solicitation(neighbour, own, mac) else { return Ok(None) };
         let socket = PacketSocket::listening(index, [frame[12], frame[13]])?;
-        Ok(Some(Self { socket, neighbour, mac, frame }))
+        Ok(Some(Self { socket, index, neighbour, mac, frame }))
+    }
+
+    /// Sends the frame as any program sends one.
+    ///
+    /// # Errors
+    /// The socket fails.
+    pub fn send(&self) -> io::Result<()> {
+        self.socket.send(self.index, &self.frame)
     }
 
     /// Waits for `count` answers, at most for `patience`. The neighbour's Ethernet address; `None`: fewer came.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use sluice_gateway_ebpf::family::{V4, V6};
+use tracing::info;
 
 use super::ways::{self, NextHop, Ways};
 use crate::bpf::{DataPath, LoaderFamily};
@@ -18,6 +19,8 @@ use crate::tables::IpBytes;
 
 /// How often is looked whether the other end has got an XDP program or GRO.
 const LOOK: Duration = Duration::from_secs(60);
+/// How soon, if nothing could be told.
+const RETRY: Duration = Duration::from_secs(5);
 /// The queueing disciplines that only pass on.
 const PLAIN_QDISCS: [&str; 2] = ["noqueue", "noop"];
 
@@ -32,7 +35,7 @@ pub struct Handover {
 #[derive(Debug)]
 struct Seen {
     ways: Ways,
-    /// Frames by XDP arrive; unknown in the first pass, which has no time to wait for what does not come.
+    /// Frames by XDP arrive. Not known in the first pass, which has no time to wait for what does not come.
     takes_xdp: Option<bool>,
     look: Instant,
 }
@@ -69,7 +72,7 @@ impl Handover {
                 return stop(Some(false), format!("the other end of {cluster} {what}"), data_path);
             }
             None => {
-                return stop(None, format!("the other end of {cluster} will be tried"), data_path);
+                return stop(None, format!("not known yet what is at the other end of {cluster}"), data_path);
             }
         }
         let neighbours: Vec<Neighbour> = [ways.v4, ways.v6]
@@ -92,13 +95,20 @@ impl Handover {
         Ok((Status { used: unknown.is_none().then_some(true), reason }, neighbours))
     }
 
-    /// Whether the other end takes frames by XDP; unknown in the first pass, which has no time to wait for what does not come.
+    /// Whether the other end takes frames by XDP, as far as is known.
     fn takes_xdp(&mut self, ways: &Ways) -> Option<bool> {
         let now = Instant::now();
         let (takes_xdp, look) = match self.seen.take().filter(|seen| seen.ways == *ways) {
             None => (None, now),
             Some(seen) if now < seen.look => (seen.takes_xdp, seen.look),
-            Some(_) => (Some(ways.takes_xdp()), now + LOOK),
+            Some(_) => match ways.takes_xdp() {
+                Ok(None) => (None, now + RETRY),
+                Ok(known) => (known, now + LOOK),
+                Err(error) => {
+                    info!(error = format!("{error:#}"), "the cluster link's other end cannot be tried");
+                    (None, now + RETRY)
+                }
+            },
         };
         self.seen = Some(Seen { ways: ways.clone(), takes_xdp, look });
         takes_xdp

@@ -14,6 +14,8 @@ use crate::tables::{IpBytes, monotonic_seconds};
 
 /// Frames of one try. All have to be answered: one answer might be to a question of the kernel's.
 const FRAMES: u32 = 3;
+/// Tries before a way that should work counts as silent.
+pub const TRIES: u32 = 3;
 /// How long their answers may take.
 const PATIENCE: Duration = Duration::from_millis(200);
 /// What was found counts for at least this long ...
@@ -43,6 +45,15 @@ pub struct Ways {
     pub v4: Option<NextHop>,
     /// IPv6, if anything has such a target.
     pub v6: Option<NextHop>,
+}
+
+/// How a question is sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum By {
+    /// Into the cluster link by an XDP redirect.
+    Xdp,
+    /// As any program sends a frame.
+    Socket,
 }
 
 /// A link.
@@ -94,9 +105,19 @@ impl Ways {
     }
 
     /// Whether frames sent by XDP arrive: then the cluster link's other end takes packets by NAPI, for an XDP program or for GRO.
-    pub fn takes_xdp(&self) -> bool {
-        let hops = [self.v4, self.v6].into_iter().flatten();
-        hops.into_iter().any(|hop| matches!(hop.ask(self, 1), Ok(Some(_))))
+    /// `None`: a next hop did not answer frames that were sent in the usual way either, so that its silence tells nothing.
+    ///
+    /// # Errors
+    /// Frames cannot be sent.
+    pub fn takes_xdp(&self) -> Result<Option<bool>> {
+        let mut all_answer = true;
+        for hop in [self.v4, self.v6].into_iter().flatten() {
+            if hop.ask(self, By::Xdp, 1)?.is_some() {
+                return Ok(Some(true));
+            }
+            all_answer &= hop.ask(self, By::Socket, TRIES)?.is_some();
+        }
+        Ok(all_answer.then_some(false))
     }
 
     /// Their addresses.
@@ -122,17 +143,23 @@ impl Ways {
 }
 
 impl NextHop {
-    /// Asks the next hop by way of XDP; its Ethernet address.
-    pub fn ask(self, ways: &Ways, tries: u32) -> Result<Option<[u8; 6]>> {
+    /// Asks the next hop; its Ethernet address.
+    ///
+    /// # Errors
+    /// Frames cannot be sent.
+    pub fn ask(self, ways: &Ways, by: By, tries: u32) -> Result<Option<[u8; 6]>> {
         let End { index, mac, .. } = ways.cluster;
         let Some(question) = Solicitation::new(index, self.address, self.own, mac)? else { return Ok(None) };
         for _ in 0..tries {
-            redirect_by_xdp(index, &question.frame, FRAMES)?;
+            match by {
+                By::Xdp => redirect_by_xdp(index, &question.frame, FRAMES)?,
+                By::Socket => (0..FRAMES).try_for_each(|_| question.send())?,
+            }
             if let Some(mac) = question.answers(FRAMES as usize, PATIENCE)? {
                 return Ok(Some(mac));
             }
         }
-        info!(next_hop = %self.address, "no answer to frames sent by XDP");
+        info!(next_hop = %self.address, ?by, "no answer");
         Ok(None)
     }
 

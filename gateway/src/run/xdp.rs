@@ -11,15 +11,13 @@ use anyhow::{Context, Result};
 use sluice_gateway_ebpf::family::{V4, V6};
 use sluice_gateway_ebpf::maps::Hop;
 
-use super::ways::{self, NextHop, Ways};
+use super::ways::{self, By, NextHop, TRIES, Ways};
 use crate::bpf::{self, DataPath, LoaderFamily};
 use crate::config::{self, Config};
 use crate::net::Interfaces;
 use crate::status::{Attach, AttachMode};
 use crate::tables::IpBytes;
 
-/// Tries before a way that has worked is given up.
-const TRIES: u32 = 3;
 /// A way that works is tried again this long after it was.
 const RENEW: Duration = Duration::from_secs(5);
 /// One that does not, after this long, and then twice as long, and so on ...
@@ -119,7 +117,7 @@ impl Xdp {
         if let Some(kind) = DataPath::without_xdp(external)? {
             return Ok(Err(format!("{external} is a {kind}, which has no native XDP")));
         }
-        let ask = |hop: Option<NextHop>| hop.map_or(Ok(None), |hop| hop.ask(ways, tries));
+        let ask = |hop: Option<NextHop>| hop.map_or(Ok(None), |hop| hop.ask(ways, By::Xdp, tries));
         let (v4, v6) = match (ask(ways.v4), ask(ways.v6)) {
             (Err(error), _) | (_, Err(error)) => {
                 return Ok(Err(format!(
