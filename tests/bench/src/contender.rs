@@ -29,8 +29,16 @@ pub enum Contender {
     NeighbourTc,
     /// A tc program that redirects to the other end of a veth, where the packet is received at once.
     PeerTc,
+    /// A tc program that finds the flow in a table of the kernel's, and redirects to the other end of a veth. IPv4.
+    LookupTc,
+    /// A tc program that writes to a cache line of the flow, and redirects to the other end of a veth. IPv4.
+    LineTc,
     /// An XDP program that redirects, and does nothing else.
     RedirectXdp,
+    /// An XDP program that finds the flow in a table of the kernel's, and redirects. IPv4.
+    LookupXdp,
+    /// An XDP program that writes to a cache line of the flow, and redirects. IPv4.
+    LineXdp,
     /// An XDP program that drops: the generator's own limit.
     DropXdp,
 }
@@ -56,7 +64,11 @@ impl Contender {
             Self::RedirectTc => "tc redirect",
             Self::NeighbourTc => "tc to neighbour",
             Self::PeerTc => "tc to peer",
+            Self::LookupTc => "tc lookup",
+            Self::LineTc => "tc cache line",
             Self::RedirectXdp => "XDP redirect",
+            Self::LookupXdp => "XDP lookup",
+            Self::LineXdp => "XDP cache line",
             Self::DropXdp => "XDP drop",
         }
     }
@@ -68,15 +80,34 @@ impl Contender {
                 Translation::Full
             }
             Self::Routing => Translation::Routed,
-            Self::RedirectTc | Self::NeighbourTc | Self::PeerTc | Self::RedirectXdp | Self::DropXdp => {
-                Translation::None
-            }
+            _ => Translation::None,
         }
     }
 
     /// Whether an XDP program on `net1` sees its packets.
     pub const fn is_xdp(self) -> bool {
-        matches!(self, Self::SluiceXdp | Self::RedirectXdp | Self::DropXdp)
+        matches!(self, Self::SluiceXdp | Self::RedirectXdp | Self::LookupXdp | Self::LineXdp | Self::DropXdp)
+    }
+
+    /// The benches' own program on `net1` that takes the gateway's place.
+    pub const fn program(self) -> Option<&'static str> {
+        match self {
+            Self::RedirectTc => Some("redirect_tc"),
+            Self::NeighbourTc => Some("neighbour_tc"),
+            Self::PeerTc => Some("peer_tc"),
+            Self::LookupTc => Some("lookup_tc"),
+            Self::LineTc => Some("line_tc"),
+            Self::RedirectXdp => Some("redirect_xdp"),
+            Self::LookupXdp => Some("lookup_xdp"),
+            Self::LineXdp => Some("line_xdp"),
+            Self::DropXdp => Some("sink_xdp"),
+            _ => None,
+        }
+    }
+
+    /// Whether that program remembers flows.
+    pub const fn remembers(self) -> bool {
+        matches!(self, Self::LookupTc | Self::LineTc | Self::LookupXdp | Self::LineXdp)
     }
 
     /// Lets it serve.
@@ -103,7 +134,7 @@ impl Contender {
                     route(topology, spec, family)?;
                 }
             }
-            Self::RedirectTc | Self::NeighbourTc | Self::PeerTc | Self::RedirectXdp | Self::DropXdp => {}
+            _ => {}
         }
         if self.has_connection_table() {
             topology.pod.sysctl(PATIENT)?;

@@ -1,11 +1,11 @@
-//! What a packet costs: the core's time, and of it that in softirqs; and the programs' own, as the kernel counts it under load.
+//! What a packet costs: the time of the core that the pod has to itself; and the programs' own, as the kernel counts it under load.
 
-use std::fs;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use aya::sys::{Stats, enable_stats};
 use sluice_bench::contender::{Contender, UDP_TIMEOUT};
+use sluice_bench::cpu::Awake;
 use sluice_bench::report::Section;
 use sluice_bench::rig::{Peer, Rig};
 use sluice_bench::rounds::{Rounds, interleaved};
@@ -28,8 +28,8 @@ const CONTENDERS: [Contender; 6] = [
 ];
 /// Packets per second that each has to do with: less than what any of them can.
 const LOAD: f64 = 200_000.0;
-/// How long, in one turn: the kernel looks 250 times a second what a core is at.
-const TURN: Duration = Duration::from_secs(1);
+/// How long, in one turn.
+const TURN: Duration = Duration::from_millis(500);
 
 /// Measures all of it.
 ///
@@ -45,14 +45,19 @@ pub fn run(effort: Effort) -> Result<()> {
         Ok(rig)
     };
     let mut rigs = CONTENDERS.map(prepare).into_iter().collect::<Result<Vec<Rig>>>()?;
+    let awake = Awake::of(Rig::OTHER_CPU)?;
     let found = interleaved(&mut rigs, effort.rounds, |rig| {
-        let before = softirq_time(Rig::OTHER_CPU)?;
-        let run = rig.pace(LOAD, TURN)?;
-        let time = softirq_time(Rig::OTHER_CPU)?.saturating_sub(before);
+        let (run, time) = awake.taken(|| rig.pace(LOAD, TURN))?;
         Ok(time.as_secs_f64() * 1e9 / run.packets as f64)
     })?;
     for (rig, rounds) in rigs.iter().zip(&found) {
-        SECTION.rounds("softirq time of a packet, sink included", rig.contender().name(), rounds, "ns", None);
+        SECTION.rounds(
+            "time of the pod's core for a packet, sink included",
+            rig.contender().name(),
+            rounds,
+            "ns",
+            None,
+        );
     }
     phase.done(1);
     for family in Family::ALL {
@@ -87,16 +92,4 @@ fn run_stats(rig: &mut Rig, program: &str) -> Result<(f64, f64)> {
     // bpftool is silent about what is zero.
     let number = |field: &str| shown[field].as_f64().unwrap_or_default();
     Ok((number("run_time_ns"), number("run_cnt")))
-}
-
-/// The time that a core has spent in softirqs.
-fn softirq_time(cpu: usize) -> Result<Duration> {
-    /// `USER_HZ`, the same on every architecture that Kubernetes runs on.
-    const TICKS_PER_SECOND: u64 = 100;
-    let stat = fs::read_to_string("/proc/stat").context("reading what the cores do")?;
-    let line = stat.lines().find_map(|line| line.strip_prefix(&format!("cpu{cpu} ")));
-    // user, nice, system, idle, iowait, irq, softirq.
-    let ticks = line.and_then(|line| line.split(' ').nth(6)).context("a core without softirqs")?;
-    let ticks: u64 = ticks.parse().context("softirq time")?;
-    Ok(Duration::from_millis(ticks * 1000 / TICKS_PER_SECOND))
 }

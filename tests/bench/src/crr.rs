@@ -1,4 +1,4 @@
-//! TCP connect, request, response: a new connection for each.
+//! New connections: TCP connect, request, response between real sockets, and the first packets of flows without any.
 
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpListener, TcpStream};
@@ -12,20 +12,30 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::resource::{UsageWho, getrusage};
 use nix::sys::socket::{Shutdown, shutdown};
 use nix::sys::time::TimeVal;
-use sluice_bench::contender::Contender;
+use sluice_bench::contender::{Contender, UDP_TIMEOUT};
 use sluice_bench::cpu::Softirqs;
 use sluice_bench::report::Section;
+use sluice_bench::rig::{Peer, Rig};
 use sluice_bench::rounds::{Rounds, interleaved};
 use sluice_bench::tcp::Path;
+use sluice_bench::traffic::{Workload, service};
 use sluice_figures::{Goal, Phase};
 use sluice_tests::addresses::Family;
+use sluice_tests::gateway::Spec;
 use sluice_tests::netns::Netns;
+use sluice_tests::topology::External;
 
 use crate::Effort;
 
 const SECTION: Section = Section("new TCP connections, net1 a macvlan");
-const CONTENDERS: [Contender; 4] =
-    [Contender::SluiceTc, Contender::IptablesLegacy, Contender::IptablesNft, Contender::Nftables];
+const CONTENDERS: [Contender; 5] = [
+    Contender::SluiceTc,
+    Contender::IptablesLegacy,
+    Contender::IptablesNft,
+    Contender::Nftables,
+    // What a gateway without NAT would come to.
+    Contender::Routing,
+];
 /// Ports that clients take turns with: one target's port has room for 64 512 connections, those in TIME_WAIT included.
 const PORTS: u16 = 16;
 /// Clients, and as many servers: enough to keep the cores busy.
@@ -40,6 +50,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 /// # Errors
 /// If a connection fails.
 pub fn run(effort: Effort) -> Result<()> {
+    first_packets(effort)?;
     let mut phase = Phase::begin("new TCP connections", effort.rounds * CONTENDERS.len());
     let mut lines = CONTENDERS.map(Line::new).into_iter().collect::<Result<Vec<_>>>()?;
     let mut cost = vec![Rounds::default(); lines.len()];
@@ -58,6 +69,32 @@ pub fn run(effort: Effort) -> Result<()> {
         SECTION.rounds("CPU, client and server included", case, cost, "us each", None);
     }
     SECTION.ratio("sluice tc beside iptables-legacy", &rates[0].beside(&rates[1]), Goal::at_least(1.5));
+    Ok(())
+}
+
+/// What a gateway itself does for a new flow: UDP, each packet the first of its flow.
+fn first_packets(effort: Effort) -> Result<()> {
+    const SECTION: Section = Section("new UDP flows, net1 a macvlan");
+    /// Of one turn. The kernel's connection table has room for five times as many rounds as are usual.
+    const FLOWS: u32 = 10_000;
+    const WITH_NAT: usize = CONTENDERS.len() - 1;
+    let mut phase = Phase::begin("new UDP flows", 1);
+    let flows = FLOWS * u32::try_from(effort.rounds).context("the number of rounds")?;
+    let workload = Workload { flows, ports: PORTS, ..Workload::USUAL };
+    let spec = Spec { timeouts: vec![("udpUnreplied", UDP_TIMEOUT)], ..service(PORTS) };
+    let prepare = |contender: &Contender| {
+        let mut rig = Rig::new(*contender, External::Macvlan, Peer::Plain, &spec)?;
+        rig.announce(workload)?;
+        Ok(rig)
+    };
+    let mut rigs = CONTENDERS[..WITH_NAT].iter().map(prepare).collect::<Result<Vec<Rig>>>()?;
+    let found = interleaved(&mut rigs, effort.rounds, |rig| Ok(rig.send(FLOWS)?.rate()))?;
+    for (rig, rates) in rigs.iter().zip(&found) {
+        SECTION.rounds("flows", rig.contender().name(), &rates.times(1e-3), "k/s", None);
+    }
+    let ratio = found[0].beside(&found[1]);
+    SECTION.rounds("sluice tc beside iptables-legacy", "ratio", &ratio, "x", None);
+    phase.done(1);
     Ok(())
 }
 
@@ -85,9 +122,9 @@ impl Line {
         let (started, before) = (Instant::now(), softirqs.now()? + used()?);
         thread::scope(|scope| {
             for client in 0..AT_ONCE {
-                let (count, failure, netns) = (&count, &failure, self.path.client());
+                let (count, failure, path) = (&count, &failure, &self.path);
                 scope.spawn(move || {
-                    if let Err(error) = connect_until(netns, client, started + time, count) {
+                    if let Err(error) = connect_until(path, client, started + time, count) {
                         *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
                     }
                 });
@@ -103,16 +140,15 @@ impl Line {
 }
 
 /// Exchanges one byte in a connection of its own, again and again.
-fn connect_until(netns: &Netns, client: usize, end: Instant, count: &AtomicU64) -> Result<()> {
-    let _inside = netns.enter()?;
-    let vip = Family::V4.plan().vip;
+fn connect_until(path: &Path, client: usize, end: Instant, count: &AtomicU64) -> Result<()> {
+    let _inside = path.client().enter()?;
     for turn in client.. {
         if Instant::now() >= end {
             break;
         }
         let port = Path::FIRST_PORT + (turn % usize::from(PORTS)) as u16;
-        let mut stream =
-            TcpStream::connect_timeout(&SocketAddr::new(vip, port), PATIENCE).context("connecting")?;
+        let mut stream = TcpStream::connect_timeout(&SocketAddr::new(path.address(), port), PATIENCE)
+            .context("connecting")?;
         stream.set_read_timeout(Some(PATIENCE)).context("setting a time limit")?;
         stream.write_all(b"?").context("requesting")?;
         let mut answer = [0];

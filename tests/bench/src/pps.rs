@@ -71,7 +71,7 @@ pub fn run(effort: Effort) -> Result<()> {
     macvlan(effort)?;
     napi_peer(effort)?;
     veth(effort)?;
-    Ok(())
+    million(effort)
 }
 
 fn macvlan(effort: Effort) -> Result<()> {
@@ -131,6 +131,36 @@ fn veth(effort: Effort) -> Result<()> {
     drop(all);
     phase.done(1);
     by_traffic(SECTION, Contender::SluiceXdp, (External::Veth, Peer::Napi), effort)
+}
+
+/// What a million flows cost, and what remembering so many costs without any NAT: by a lookup in a table of the kernel's, and by a cache
+/// line in an array where nothing is searched for.
+fn million(effort: Effort) -> Result<()> {
+    const SECTION: Section = Section("what a million flows cost");
+    const TC: [Contender; 4] =
+        [Contender::SluiceTc, Contender::PeerTc, Contender::LookupTc, Contender::LineTc];
+    const XDP: [Contender; 4] =
+        [Contender::SluiceXdp, Contender::RedirectXdp, Contender::LookupXdp, Contender::LineXdp];
+    let mut phase = Phase::begin("a million flows", 2);
+    let hooks = [(TC, External::Macvlan, Peer::Plain), (XDP, External::Veth, Peer::Napi)];
+    for (done, (contenders, external, peer)) in hooks.into_iter().enumerate() {
+        phase.done(done);
+        let pairs: Vec<Contender> = contenders.iter().flat_map(|each| [*each; 2]).collect();
+        let mut rigs = rigs(&pairs, external, peer)?;
+        for (index, rig) in rigs.iter_mut().enumerate() {
+            rig.choose(if index % 2 == 0 { Workload::USUAL } else { MILLION })?;
+        }
+        // What it adds to a bare redirect counts, so the time of a packet and not the rate.
+        let found = interleaved(&mut rigs, effort.rounds, |rig| Ok(1e9 / rig.measure(effort.time)?.rate()))?;
+        for (contender, found) in contenders.iter().zip(found.chunks_exact(2)) {
+            let [usual, million] = found else { continue };
+            SECTION.rounds("a packet, 1000 flows", contender.name(), usual, "ns", None);
+            SECTION.rounds("a packet, 1 M flows", contender.name(), million, "ns", None);
+            let ratio = usual.beside(million);
+            SECTION.rounds("rate with 1 M flows beside 1000", contender.name(), &ratio, "x", None);
+        }
+    }
+    Ok(())
 }
 
 fn napi_peer(effort: Effort) -> Result<()> {

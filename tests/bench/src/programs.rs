@@ -8,11 +8,11 @@ use aya::maps::{Array, PerCpuArray};
 use aya::programs::{
     SchedClassifier, TcAttachType, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode, tc,
 };
-use aya::{Ebpf, Pod};
+use aya::{Ebpf, EbpfLoader, Pod};
 use sluice_bench_ebpf::{BUCKETS, Expected, Position, Tally, Traffic, Wrong};
 use sluice_tests::netns::Netns;
 
-/// Frames that the kernel makes before it hands them on.
+/// Frames that the kernel makes before it hands them on, where they are to be many.
 const BATCH: u32 = 64;
 /// The kernel's `struct xdp_md` with the device that a run's frames come from (include/uapi/linux/bpf.h).
 #[repr(C)]
@@ -29,19 +29,24 @@ struct XdpMd {
 /// A set of the programs, with maps of its own.
 pub struct Programs {
     ebpf: Ebpf,
+    /// Frames that the kernel makes before it hands them on.
+    batch: u32,
 }
 
 impl Programs {
-    /// Loads them; nothing is attached.
+    /// Loads them, with room for `flows` in those that remember flows; nothing is attached.
     ///
     /// # Errors
     /// If they have not been built, or the kernel refuses them.
-    pub fn load() -> Result<Self> {
+    pub fn load(flows: u32) -> Result<Self> {
         let path = sluice_tests::objects::path("sluice-bench-traffic");
-        let mut ebpf = Ebpf::load_file(&path)
+        let mut ebpf = EbpfLoader::new()
+            .map_max_entries("flow_table", flows)
+            .map_max_entries("flow_lines", flows)
+            .load_file(&path)
             .with_context(|| format!("loading {}: run `cargo xtask build-ebpf` first", path.display()))?;
         xdp(&mut ebpf, "generate")?.load().context("loading generate")?;
-        Ok(Self { ebpf })
+        Ok(Self { ebpf, batch: BATCH })
     }
 
     /// Lets an XDP program see what arrives at a device, natively.
@@ -92,6 +97,18 @@ impl Programs {
         self.forget()
     }
 
+    /// Sets the time from one packet to the next, nanoseconds; 0: as fast as it goes.
+    ///
+    /// # Errors
+    /// If the kernel refuses to read or write a map.
+    pub fn pace(&mut self, interval: u64) -> Result<()> {
+        let mut map = self.array::<Position>("position")?;
+        let position = map.get(&0, 0).context("asking where the generator is")?;
+        map.set(0, Position { interval, due: 0, ..position }, 0).context("setting the pace")?;
+        self.batch = if interval == 0 { BATCH } else { 1 };
+        Ok(())
+    }
+
     /// Forgets what has arrived.
     ///
     /// # Errors
@@ -125,7 +142,7 @@ impl Programs {
                 data_in: Some(&frame),
                 ctx_in: Some(bytemuck::bytes_of(&context)),
                 repeat: count,
-                attrs: TestRunAttrs::new().xdp_live_frames(BATCH),
+                attrs: TestRunAttrs::new().xdp_live_frames(self.batch),
                 ..TestRunOptions::default()
             };
             program.test_run(options).context("running the generator")?;

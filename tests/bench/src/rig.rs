@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
+use sluice_bench_ebpf::MOST_FLOWS;
 use sluice_tests::addresses::Family;
 use sluice_tests::gateway::Spec;
 use sluice_tests::netns::Netns;
@@ -67,8 +68,6 @@ impl Rig {
     pub const CPU: usize = 1;
     /// The core that [`Rig::steer`] gives the packets to.
     pub const OTHER_CPU: usize = 0;
-    /// Between two bursts of [`Rig::pace`].
-    const PAUSE: Duration = Duration::from_micros(50);
     /// Packets of one call of the generator.
     const CHUNK: u32 = 1 << 15;
     /// More than this part of the packets must not get lost: it would be no throughput that anybody wants.
@@ -86,21 +85,19 @@ impl Rig {
     fn build(contender: Contender, external: External, peer: Peer, spec: &Spec) -> Result<Self> {
         ensure!(!contender.is_xdp() || external == External::Veth, "a macvlan has no native XDP");
         let topology = Topology::builder().external(external).cluster_mtu(1500).build()?;
-        let mut programs = Programs::load()?;
+        let mut programs = Programs::load(if contender.remembers() { MOST_FLOWS } else { 1 })?;
         match contender {
-            Contender::DropXdp => programs.attach_xdp("sink_xdp", &topology.pod, "net1")?,
+            Contender::DropXdp => {}
             _ if peer == Peer::Napi => programs.attach_xdp("sink_xdp", &topology.node, "pod0")?,
             _ => programs.attach_tc("sink_tc", &topology.node, "pod0")?,
         }
         if let IpAddr::V4(neighbour) = Family::V4.plan().node {
             programs.redirect_to(ifindex(&topology.pod, "eth0")?, neighbour)?;
         }
-        match contender {
-            Contender::NeighbourTc => programs.attach_tc("neighbour_tc", &topology.pod, "net1")?,
-            Contender::RedirectTc => programs.attach_tc("redirect_tc", &topology.pod, "net1")?,
-            Contender::PeerTc => programs.attach_tc("peer_tc", &topology.pod, "net1")?,
-            Contender::RedirectXdp => programs.attach_xdp("redirect_xdp", &topology.pod, "net1")?,
-            _ => {}
+        match contender.program() {
+            Some(name) if contender.is_xdp() => programs.attach_xdp(name, &topology.pod, "net1")?,
+            Some(name) => programs.attach_tc(name, &topology.pod, "net1")?,
+            None => {}
         }
         let serving = contender.serve(&topology, spec)?;
         let (netns, device) = entrance(contender, external, &topology);
@@ -132,13 +129,21 @@ impl Rig {
     /// # Errors
     /// If what arrives is not what it should be.
     pub fn choose(&mut self, workload: Workload) -> Result<Run> {
+        self.announce(workload)?;
+        self.send(workload.flows.max(1000) * 2)
+    }
+
+    /// Chooses what is sent, and sends nothing yet.
+    ///
+    /// # Errors
+    /// If the kernel refuses to write a map.
+    pub fn announce(&mut self, workload: Workload) -> Result<()> {
         self.workload = workload;
         self.generation += 1;
         let translation = self.contender.translation();
         let device = if self.contender.is_xdp() { self.device } else { 0 };
         let traffic = workload.traffic(translation, device);
-        self.programs.prepare(traffic, workload.expected(translation, self.generation))?;
-        self.send(workload.flows.max(1000) * 2)
+        self.programs.prepare(traffic, workload.expected(translation, self.generation))
     }
 
     /// Sends for `time`, as fast as it goes.
@@ -179,41 +184,15 @@ impl Rig {
         netns.output("unshare", &["--mount", "sh", "-c", &script]).map(drop)
     }
 
-    /// Sends `rate` packets per second for `time`, in bursts as they come when a thread sleeps in between.
+    /// Sends `rate` packets per second for `time`, at equal intervals.
     ///
     /// # Errors
     /// If what arrives is not what it should be.
     pub fn pace(&mut self, rate: f64, time: Duration) -> Result<Run> {
-        self.counted(|rig| {
-            let (started, mut sent) = (Instant::now(), 0_u64);
-            loop {
-                let elapsed = started.elapsed();
-                let due = (elapsed.min(time).as_secs_f64() * rate) as u64;
-                if let missing @ 1.. = due - sent {
-                    rig.generate(u32::try_from(missing).context("a burst")?)?;
-                    sent = due;
-                }
-                if elapsed >= time {
-                    return Ok(sent);
-                }
-                std::thread::sleep(Self::PAUSE);
-            }
-        })
-    }
-
-    /// Sends for `time` as fast as it goes to a pod that another core works for, and more than it can take: what it takes per second.
-    ///
-    /// # Errors
-    /// If what arrives is not what it should be.
-    pub fn flood(&mut self, time: Duration) -> Result<f64> {
-        let started = Instant::now();
-        let run = self.counted(|rig| {
-            while started.elapsed() < time {
-                rig.generate(Self::CHUNK)?;
-            }
-            Ok(0)
-        })?;
-        Ok(run.packets as f64 / started.elapsed().as_secs_f64())
+        self.programs.pace((1e9 / rate) as u64)?;
+        let run = self.send((rate * time.as_secs_f64()) as u32);
+        self.programs.pace(0)?;
+        run
     }
 
     /// Packets by bucket of latency, of all runs so far.

@@ -52,7 +52,7 @@ Packets are made by a BPF program over live XDP frames on CPU 1; a sink
 counts them, and looks at each 61st byte for byte: one that is not
 translated as it should be ends the bench. Rates are those of one core and
 of its own time, the generator's and the sink's work included. For
-latencies and softirqs, packet steering gives the pod the other core.
+latencies and CPU time, packet steering gives the pod the other core.
 
 Examples:
   cargo xtask bench pps                     packets per second

@@ -30,7 +30,7 @@ const PLOTS: [Plot; 3] = [
     (
         "cpu",
         "Softirq time of a packet, the sink's included",
-        &[("CPU, net1 a macvlan", "softirq time of a packet, sink included")],
+        &[("CPU, net1 a macvlan", "time of the pod's core for a packet, sink included")],
     ),
 ];
 

@@ -17,6 +17,8 @@ pub const V4: Layout = Layout { source: 26, destination: 30, address: 4, transpo
 pub const V6: Layout = Layout { source: 22, destination: 38, address: 16, transport: 54, hops: 21 };
 /// Offset of the IPv4 total length.
 pub const V4_LENGTH: usize = 16;
+/// Offset of the IPv4 protocol.
+pub const V4_PROTOCOL: usize = 23;
 /// Offset of the IPv4 header checksum.
 pub const V4_CHECKSUM: usize = 24;
 /// Offset of the IPv6 payload length.

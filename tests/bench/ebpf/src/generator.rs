@@ -3,7 +3,8 @@
 
 use aya_ebpf::{
     bindings::xdp_action,
-    helpers::generated::{bpf_ktime_get_ns, bpf_redirect, bpf_xdp_adjust_tail},
+    cty::c_void,
+    helpers::generated::{bpf_ktime_get_ns, bpf_loop, bpf_redirect, bpf_xdp_adjust_tail},
     programs::XdpContext,
 };
 use sluice_bench_ebpf::{CLIENTS, HEADERS, MAGIC, Position, SIZES, Traffic};
@@ -13,6 +14,11 @@ use crate::{
     position, traffic,
 };
 
+/// More looks at the clock than any packet waits for.
+const LOOKS: u32 = 1 << 20;
+/// Packets that may be late by so many intervals.
+const LATE: u64 = 16;
+
 /// Makes the next packet, and says what becomes of it.
 #[inline(always)]
 pub fn generate(context: &XdpContext) -> Option<u32> {
@@ -20,13 +26,15 @@ pub fn generate(context: &XdpContext) -> Option<u32> {
     let place = position.get_ptr_mut(0)?;
     // SAFETY: a map value that only the generator writes, on one CPU at a time.
     let (flow, size) = unsafe {
-        let Position { packets, flow, size } = *place;
+        let Position { packets, flow, size, .. } = *place;
         let next = flow + plan.stride;
         (*place).packets = packets + 1;
         (*place).flow = if next >= plan.flows { next - plan.flows } else { next };
         (*place).size = if size + 1 >= SIZES as u32 { 0 } else { size + 1 };
         (flow, size)
     };
+    // SAFETY: as above.
+    unsafe { wait(&mut *place) };
     let length = *plan.sizes.get(size as usize)?;
     let more = i32::from(length) - plan.largest as i32;
     // SAFETY: the context is valid for the whole run; the helper refuses what it cannot do.
@@ -45,6 +53,32 @@ pub fn generate(context: &XdpContext) -> Option<u32> {
         // SAFETY: the helper takes plain numbers.
         device => Some(unsafe { bpf_redirect(device, 0) as u32 }),
     }
+}
+
+/// Waits until the next packet is due, on the CPU: no sleep ends as punctually, and a call of the generator for each would take milliseconds,
+/// since the kernel waits in each until no CPU is in the program any more.
+#[inline(always)]
+fn wait(place: &mut Position) {
+    if place.interval == 0 {
+        return;
+    }
+    // SAFETY: the helpers take plain numbers, and a pointer that is valid meanwhile.
+    unsafe {
+        let now = bpf_ktime_get_ns();
+        // Late, since the CPU was taken away: what is due by now does not come all at once.
+        if place.due == 0 || now > place.due + LATE * place.interval {
+            place.due = now;
+        }
+        let mut due = place.due;
+        bpf_loop(LOOKS, is_due as *mut c_void, (&raw mut due).cast(), 0);
+        place.due += place.interval;
+    }
+}
+
+/// Ends the waiting when it is time.
+extern "C" fn is_due(_: u32, due: *const u64) -> i64 {
+    // SAFETY: the pointer that the loop was given; the helper takes nothing.
+    i64::from(unsafe { bpf_ktime_get_ns() >= *due })
 }
 
 #[inline(always)]

@@ -9,6 +9,8 @@ use bytemuck::{Pod, Zeroable};
 pub const SIZES: usize = 12;
 /// Bytes of a frame that is all headers: Ethernet, IPv6 and UDP, rounded up to words of eight bytes.
 pub const HEADERS: usize = 64;
+/// The most flows that a bench sends.
+pub const MOST_FLOWS: u32 = 1 << 20;
 /// Clients that flows are spread over: as many as the last byte of an address has values.
 pub const CLIENTS: u32 = 256;
 /// One in this many packets is checked byte for byte. Prime to every number of flows, so that each flow has its turn.
@@ -73,6 +75,10 @@ pub struct Traffic {
 pub struct Position {
     /// Packets made.
     pub packets: u64,
+    /// From one packet to the next, nanoseconds; 0: as fast as it goes.
+    pub interval: u64,
+    /// When the next packet is due, nanoseconds of the monotonic clock; 0: now.
+    pub due: u64,
     /// Flow of the next one.
     pub flow: u32,
     /// Index of its size.

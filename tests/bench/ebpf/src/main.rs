@@ -9,17 +9,18 @@
 
 mod frame;
 mod generator;
+mod limit;
 mod sink;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1, xdp_action},
-    btf_maps::{Array, PerCpuArray},
+    btf_maps::{Array, HashMap, PerCpuArray},
     helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer},
     macros::{btf_map, classifier, xdp},
     programs::{TcContext, XdpContext},
 };
 use frame::Frame;
-use sluice_bench_ebpf::{BUCKETS, Expected, Position, Tally, Traffic, WATCHED_PORTS};
+use sluice_bench_ebpf::{BUCKETS, Expected, MOST_FLOWS, Position, Tally, Traffic, WATCHED_PORTS};
 
 #[btf_map]
 pub static traffic: Array<Traffic, 1> = Array::new();
@@ -41,6 +42,12 @@ pub static egress: Array<u32, 1> = Array::new();
 /// IPv4 address of the neighbour that is redirected to, network byte order.
 #[btf_map]
 pub static next_hop: Array<u32, 1> = Array::new();
+/// Flows by addresses, ports and protocol, as large as a gateway's entries: see [`limit::look_up`].
+#[btf_map]
+pub static flow_table: HashMap<[u32; 4], [u64; 2], { MOST_FLOWS as usize }> = HashMap::new();
+/// A cache line for each flow: see [`limit::touch`].
+#[btf_map]
+pub static flow_lines: Array<[u64; 8], { MOST_FLOWS as usize }> = Array::new();
 
 // Makes a packet: run with live frames.
 #[xdp]
@@ -106,6 +113,46 @@ pub fn redirect_xdp(_: XdpContext) -> u32 {
         // SAFETY: the helper takes plain numbers.
         Some(device) => unsafe { bpf_redirect(*device, 0) as u32 },
         None => xdp_action::XDP_ABORTED,
+    }
+}
+
+// Finds the flow, and redirects: XDP.
+#[xdp]
+pub fn lookup_xdp(context: XdpContext) -> u32 {
+    match (limit::look_up(Frame::of_xdp(&context)), egress.get(0)) {
+        // SAFETY: the helper takes plain numbers.
+        (Some(()), Some(device)) => unsafe { bpf_redirect(*device, 0) as u32 },
+        _ => xdp_action::XDP_PASS,
+    }
+}
+
+// Writes to the flow's cache line, and redirects: XDP.
+#[xdp]
+pub fn line_xdp(context: XdpContext) -> u32 {
+    match (limit::touch(Frame::of_xdp(&context)), egress.get(0)) {
+        // SAFETY: the helper takes plain numbers.
+        (Some(()), Some(device)) => unsafe { bpf_redirect(*device, 0) as u32 },
+        _ => xdp_action::XDP_PASS,
+    }
+}
+
+// Finds the flow, and redirects to the other end: tc.
+#[classifier]
+pub fn lookup_tc(context: TcContext) -> i32 {
+    match (limit::look_up(Frame::of_tc(&context)), egress.get(0)) {
+        // SAFETY: the helper takes plain numbers.
+        (Some(()), Some(device)) => unsafe { bpf_redirect_peer(*device, 0) as i32 },
+        _ => TC_ACT_UNSPEC,
+    }
+}
+
+// Writes to the flow's cache line, and redirects to the other end: tc.
+#[classifier]
+pub fn line_tc(context: TcContext) -> i32 {
+    match (limit::touch(Frame::of_tc(&context)), egress.get(0)) {
+        // SAFETY: the helper takes plain numbers.
+        (Some(()), Some(device)) => unsafe { bpf_redirect_peer(*device, 0) as i32 },
+        _ => TC_ACT_UNSPEC,
     }
 }
 

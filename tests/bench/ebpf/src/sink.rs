@@ -5,13 +5,12 @@ use sluice_bench_ebpf::{CHECKED_EACH, FLOW_BITS, MAGIC, Payload, Tally, WATCHED_
 
 use crate::{
     expected,
-    frame::{Frame, Layout, UDP, V4, V6, fold, load},
+    frame::{Frame, Layout, UDP, V4, V4_PROTOCOL, V6, fold, load},
     latencies, owners, tally,
 };
 
 const ETHERTYPE: usize = 12;
 const V4_FIRST: usize = 14;
-const V4_PROTOCOL: usize = 23;
 const V6_NEXT_HEADER: usize = 20;
 const UDP_PROTOCOL: u8 = 17;
 
