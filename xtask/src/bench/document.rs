@@ -29,7 +29,7 @@ const PLOTS: [Plot; 3] = [
     ),
     (
         "cpu",
-        "Softirq time of a packet, the sink's included",
+        "Time of the pod's core for a packet, the sink's included",
         &[("CPU, net1 a macvlan", "time of the pod's core for a packet, sink included")],
     ),
 ];
