@@ -21,9 +21,9 @@ pub fn look_up(frame: Frame) -> Option<()> {
             u32::from(protocol),
         ]
     };
-    match flow_table.get_ptr_mut(&key) {
+    match flow_table.get_ptr_mut(key) {
         Some(entry) => count(entry.cast()),
-        None => flow_table.insert(&key, &[0; 2], 0).ok()?,
+        None => flow_table.insert(key, [0; 2], 0).ok()?,
     }
     Some(())
 }
