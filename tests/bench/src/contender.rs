@@ -31,12 +31,16 @@ pub enum Contender {
     PeerTc,
     /// A tc program that finds the flow in a table of the kernel's, and redirects to the other end of a veth. IPv4.
     LookupTc,
+    /// A tc program that finds the flow in a table of its own, and redirects to the other end of a veth. IPv4.
+    TableTc,
     /// A tc program that writes to a cache line of the flow, and redirects to the other end of a veth. IPv4.
     LineTc,
     /// An XDP program that redirects, and does nothing else.
     RedirectXdp,
     /// An XDP program that finds the flow in a table of the kernel's, and redirects. IPv4.
     LookupXdp,
+    /// An XDP program that finds the flow in a table of its own, and redirects. IPv4.
+    TableXdp,
     /// An XDP program that writes to a cache line of the flow, and redirects. IPv4.
     LineXdp,
     /// An XDP program that drops: the generator's own limit.
@@ -65,9 +69,11 @@ impl Contender {
             Self::NeighbourTc => "tc to neighbour",
             Self::PeerTc => "tc to peer",
             Self::LookupTc => "tc lookup",
+            Self::TableTc => "tc own table",
             Self::LineTc => "tc cache line",
             Self::RedirectXdp => "XDP redirect",
             Self::LookupXdp => "XDP lookup",
+            Self::TableXdp => "XDP own table",
             Self::LineXdp => "XDP cache line",
             Self::DropXdp => "XDP drop",
         }
@@ -86,7 +92,15 @@ impl Contender {
 
     /// Whether an XDP program on `net1` sees its packets.
     pub const fn is_xdp(self) -> bool {
-        matches!(self, Self::SluiceXdp | Self::RedirectXdp | Self::LookupXdp | Self::LineXdp | Self::DropXdp)
+        matches!(
+            self,
+            Self::SluiceXdp
+                | Self::RedirectXdp
+                | Self::LookupXdp
+                | Self::TableXdp
+                | Self::LineXdp
+                | Self::DropXdp
+        )
     }
 
     /// The benches' own program on `net1` that takes the gateway's place.
@@ -96,9 +110,11 @@ impl Contender {
             Self::NeighbourTc => Some("neighbour_tc"),
             Self::PeerTc => Some("peer_tc"),
             Self::LookupTc => Some("lookup_tc"),
+            Self::TableTc => Some("search_tc"),
             Self::LineTc => Some("line_tc"),
             Self::RedirectXdp => Some("redirect_xdp"),
             Self::LookupXdp => Some("lookup_xdp"),
+            Self::TableXdp => Some("search_xdp"),
             Self::LineXdp => Some("line_xdp"),
             Self::DropXdp => Some("sink_xdp"),
             _ => None,
@@ -107,7 +123,10 @@ impl Contender {
 
     /// Whether that program remembers flows.
     pub const fn remembers(self) -> bool {
-        matches!(self, Self::LookupTc | Self::LineTc | Self::LookupXdp | Self::LineXdp)
+        matches!(
+            self,
+            Self::LookupTc | Self::TableTc | Self::LineTc | Self::LookupXdp | Self::TableXdp | Self::LineXdp
+        )
     }
 
     /// Lets it serve.

@@ -44,7 +44,12 @@ pub static egress: Array<u32, 1> = Array::new();
 pub static next_hop: Array<u32, 1> = Array::new();
 /// Flows by addresses, ports and protocol, as large as a gateway's entries: see [`limit::look_up`].
 #[btf_map]
-pub static flow_table: HashMap<[u32; 4], [u64; 2], { MOST_FLOWS as usize }> = HashMap::new();
+pub static flow_table: HashMap<[u64; 2], [u64; 2], { MOST_FLOWS as usize }> = HashMap::new();
+/// As many buckets as flows, so that half of the table stays empty: see [`limit::search`].
+const FLOW_BUCKET_BITS: u32 = MOST_FLOWS.ilog2();
+/// Flows in cache lines of two: see [`limit::search`].
+#[btf_map]
+pub static flow_buckets: Array<[u64; 8], { 1 << FLOW_BUCKET_BITS }> = Array::new();
 /// A cache line for each flow: see [`limit::touch`].
 #[btf_map]
 pub static flow_lines: Array<[u64; 8], { MOST_FLOWS as usize }> = Array::new();
@@ -126,6 +131,16 @@ pub fn lookup_xdp(context: XdpContext) -> u32 {
     }
 }
 
+// Finds the flow in a table of its own, and redirects: XDP.
+#[xdp]
+pub fn search_xdp(context: XdpContext) -> u32 {
+    match (limit::search(Frame::of_xdp(&context)), egress.get(0)) {
+        // SAFETY: the helper takes plain numbers.
+        (Some(()), Some(device)) => unsafe { bpf_redirect(*device, 0) as u32 },
+        _ => xdp_action::XDP_PASS,
+    }
+}
+
 // Writes to the flow's cache line, and redirects: XDP.
 #[xdp]
 pub fn line_xdp(context: XdpContext) -> u32 {
@@ -140,6 +155,16 @@ pub fn line_xdp(context: XdpContext) -> u32 {
 #[classifier]
 pub fn lookup_tc(context: TcContext) -> i32 {
     match (limit::look_up(Frame::of_tc(&context)), egress.get(0)) {
+        // SAFETY: the helper takes plain numbers.
+        (Some(()), Some(device)) => unsafe { bpf_redirect_peer(*device, 0) as i32 },
+        _ => TC_ACT_UNSPEC,
+    }
+}
+
+// Finds the flow in a table of its own, and redirects to the other end: tc.
+#[classifier]
+pub fn search_tc(context: TcContext) -> i32 {
+    match (limit::search(Frame::of_tc(&context)), egress.get(0)) {
         // SAFETY: the helper takes plain numbers.
         (Some(()), Some(device)) => unsafe { bpf_redirect_peer(*device, 0) as i32 },
         _ => TC_ACT_UNSPEC,
