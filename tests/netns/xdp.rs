@@ -124,6 +124,39 @@ fn what_cannot_be_had_is_a_problem_and_tc_serves() {
     load.finish();
 }
 
+/// A device of another namespace may have the index that is right here, so that a map with the right index is not enough.
+#[test]
+fn the_device_that_is_sent_by_is_told_anew() {
+    let topology = with_xdp().build().unwrap();
+    let _servers = Servers::start(&topology).unwrap();
+    let mut sluice = Sluice::new(&topology).unwrap();
+    sluice.serve(&topology, &spec(Attach::Auto)).unwrap();
+    taken_at(&sluice, AttachMode::Xdp, NEXT_TRY);
+    let key = ["key", "0", "0", "0", "0"];
+    let told = |sluice: &Sluice| sluice.bpftool(&topology, &["map", "lookup"], "xdp_device", &key).unwrap();
+    let eth0 = topology.pod.run(|| Ok(nix::net::if_::if_nametoindex("eth0")?)).unwrap();
+    let entry = told(&sluice);
+    let map = sluice.bpftool(&topology, &["map", "show"], "xdp_device", &[]).unwrap();
+    for program in ["xdp_v4", "xdp_v6"] {
+        let shown = sluice.program(&topology, program).unwrap();
+        assert!(shown["map_ids"].as_array().unwrap().contains(&map["id"]), "{shown} {map}");
+    }
+    assert_eq!(entry["value"][0], format!("{eth0:#04x}"), "{entry}");
+
+    sluice.stop(Signal::SIGKILL).unwrap();
+    let loopback = [&key[..], &["value", "1", "0", "0", "0", "0", "0", "0", "0"]].concat();
+    sluice.bpftool(&topology, &["map", "update"], "xdp_device", &loopback).unwrap();
+    assert_ne!(told(&sluice), entry);
+    sluice.start(&topology).unwrap();
+    taken_at(&sluice, AttachMode::Xdp, NEXT_TRY);
+    assert_eq!(told(&sluice), entry);
+    let redirects = topology.redirected_by_xdp().unwrap();
+    let load = Load::start(&topology);
+    load.goes_on();
+    assert!(topology.redirected_by_xdp().unwrap() > redirects);
+    load.finish();
+}
+
 #[test]
 fn it_outlives_the_loader_and_goes_with_cleanup() {
     let topology = with_xdp().build().unwrap();

@@ -13,6 +13,7 @@ both_families!(
     only_frames_to_the_link_itself_and_of_no_vlan,
     only_while_the_way_is_known_to_arrive,
     only_targets_behind_the_next_hop,
+    a_device_that_is_only_in_the_settings_is_sent_by,
     a_packet_in_several_buffers_is_left_alone,
     a_checksum_to_be_filled_in_is_left_alone,
 );
@@ -46,6 +47,14 @@ fn established_packets_are_redirected<N: Net>() {
         assert_declined(&rig, &tcp::<N>(N::CLIENT, N::VIP, &Tcp { flags, ..Tcp::default() }));
     }
     assert_declined(&rig, &tcp::<N>(N::CLIENT, N::VIP, &Tcp { source_port: 40001, ..Tcp::default() }));
+}
+
+fn a_device_that_is_only_in_the_settings_is_sent_by<N: Net>() {
+    let (mut rig, frame) = established::<N>();
+    let sent = rig.xdp(&frame, 1);
+    rig.set_xdp_device(0);
+    let outcome = rig.xdp(&frame, 1);
+    assert_eq!((outcome.verdict, outcome.frame), (REDIRECT, sent.frame));
 }
 
 fn only_frames_to_the_link_itself_and_of_no_vlan<N: Net>() {

@@ -19,6 +19,7 @@
 //! | `hop_v4/6`        | ARRAY         | 0                | [`Hop`] for XDP  |
 //! | `handover_v4/6`   | ARRAY         | 0                | [`Hop`] for tc   |
 //! | `xdp_next`        | PROG_ARRAY    | 0                | the XDP program of the other family |
+//! | `xdp_device`      | DEVMAP        | 0                | the cluster link |
 
 mod activity;
 mod flow;
@@ -49,7 +50,8 @@ pub use crate::conntrack::Timeouts;
 pub const SCHEMA_VERSION: u32 = 1;
 
 /// Names of the maps that both families share.
-pub const SHARED_MAPS: [&str; 5] = ["service_stats", "drops", "config", "icmp_budget", "xdp_next"];
+pub const SHARED_MAPS: [&str; 6] =
+    ["service_stats", "drops", "config", "icmp_budget", "xdp_next", "xdp_device"];
 /// Names, without the `_v4`/`_v6` suffix, of the maps that each family in use has of its own.
 pub const FAMILY_MAPS: [&str; 8] =
     ["services", "targets", "flows", "replies", "fragments", "ranges", "hop", "handover"];

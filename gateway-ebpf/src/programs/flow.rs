@@ -2,6 +2,7 @@
 
 use super::{
     PASS, dropped, now,
+    plain::load_address,
     tables::{Addr, Guarded, ReplyValue, Scratch, Tables, config, head},
 };
 use crate::{
@@ -18,9 +19,10 @@ use crate::{
 /// The neighbour on the cluster link through which a target is reached.
 #[inline(always)]
 pub(super) fn next_hop<A: Address>(target: &Target<A>) -> A {
-    // Words, since an address as such is copied in bytes.
-    let words = target.cluster_next_hop.words();
-    A::from_words(if words == [0; 4] { target.address.words() } else { words })
+    // SAFETY: both are parts of a map value.
+    let load = |address: *const A| unsafe { load_address::<A>(address as usize) };
+    let hop = load(&raw const target.cluster_next_hop);
+    if hop.is_zero() { load(&raw const target.address) } else { hop }
 }
 
 /// The key of the reservation of `port` towards a target.

@@ -15,7 +15,7 @@ use super::{
 };
 use crate::{
     conntrack::State,
-    maps::{Activity, FlowKey, ReplyKey, TARGET_ACTIVE, TARGET_DRAINING, Target, flow_check},
+    maps::{Activity, TARGET_ACTIVE, TARGET_DRAINING, Target, flow_check},
     packet::protocol,
 };
 
@@ -43,14 +43,8 @@ pub fn to_target<T: Tables, I: Ingress>(frame: I) -> i32 {
     if packet.largest > config.cluster_mtu {
         return PASS;
     }
-    let key = FlowKey {
-        client: packet.source(),
-        vip: packet.destination(),
-        client_port: packet.source_port,
-        vip_port: packet.destination_port,
-        protocol: u32::from(packet.protocol),
-    };
-    let Some(flow) = T::flows().get_ptr_mut(&key) else { return PASS };
+    let key = packet.flow_key();
+    let Some(flow) = T::flows().get_ptr_mut(&*key) else { return PASS };
     let head = head(flow);
     let timeout = match head.state() {
         State::Established => config.timeouts.tcp_established,
@@ -82,7 +76,7 @@ pub fn to_target<T: Tables, I: Ingress>(frame: I) -> i32 {
         destination_port: target.port,
     };
     match frame.rewrite(&packet, &to, way) {
-        Ok(()) => frame.send::<T::Family>(way),
+        Ok(()) => frame.send::<T>(way),
         Err(reason) => dropped(reason),
     }
 }
@@ -96,14 +90,7 @@ pub fn reverse<T: Tables>(context: *mut __sk_buff) -> i32 {
     if packet.largest > config.external_mtu {
         return PASS;
     }
-    let key = ReplyKey {
-        target: packet.source(),
-        snat: packet.destination(),
-        target_port: packet.source_port,
-        snat_port: packet.destination_port,
-        protocol: u32::from(packet.protocol),
-    };
-    let Some(reply) = T::replies().get_ptr_mut(&key) else { return PASS };
+    let Some(reply) = T::replies().get_ptr_mut(&*packet.reply_key()) else { return PASS };
     let Some((owner, _)) = T::Family::owner(reply) else { return PASS };
     let Some(target) = T::targets().get(u32::from(owner.target)) else { return PASS };
     let now = now();

@@ -46,5 +46,5 @@ pub trait Ingress: Copy {
         way: Self::Way<F::Addr>,
     ) -> Result<(), Drop>;
     /// Sends the packet on its way; returns the kernel's action.
-    fn send<F: Family>(&self, way: Self::Way<F::Addr>) -> i32;
+    fn send<T: Tables>(&self, way: Self::Way<Addr<T>>) -> i32;
 }

@@ -1,10 +1,15 @@
 //! Plain packets, read straight from the kernel's memory.
 
-use core::marker::PhantomData;
+use core::{
+    marker::PhantomData,
+    mem::{MaybeUninit, transmute},
+    ops::Deref,
+};
 
 use super::{hop::Ethernet, ingress::Ingress};
 use crate::{
     family::{Address, Family},
+    maps::{FlowKey, ReplyKey},
     packet::{ETHERNET, ipv4, ipv6, protocol, transport, transport::flags},
 };
 
@@ -72,6 +77,63 @@ impl<F: Family> Plain<F> {
         // SAFETY: as above.
         unsafe { load_address(self.addresses() + F::Addr::LEN) }
     }
+
+    /// The packet's key in `flows_*`.
+    #[inline(always)]
+    pub fn flow_key(&self) -> Key<FlowKey<F::Addr>> {
+        self.key()
+    }
+
+    /// The packet's key in `replies_*`.
+    #[inline(always)]
+    pub fn reply_key(&self) -> Key<ReplyKey<F::Addr>> {
+        self.key()
+    }
+
+    /// Source, destination, their ports and the protocol: what both keys are. In words of 64 bits: the kernel reads a key in words,
+    /// and a processor that has written two halves of one has to wait until both have reached its cache.
+    #[inline(always)]
+    fn key<K>(&self) -> Key<K> {
+        const { assert!(size_of::<K>() == 2 * F::Addr::LEN + size_of::<Ends>()) };
+        let ends = Ends {
+            source_port: self.source_port,
+            destination_port: self.destination_port,
+            protocol: u32::from(self.protocol),
+        };
+        let mut key = Key(MaybeUninit::<K>::uninit());
+        let words = key.0.as_mut_ptr().cast::<u64>();
+        let addresses = 2 * F::Addr::LEN / size_of::<u64>();
+        // SAFETY: all words of the key are written. Both addresses lie below `data_end`, one behind the other.
+        unsafe {
+            for word in 0..addresses {
+                words.add(word).write(load(self.addresses() + word * size_of::<u64>()));
+            }
+            words.add(addresses).write(transmute::<Ends, u64>(ends));
+        }
+        key
+    }
+}
+
+/// What a key ends with.
+#[repr(C)]
+struct Ends {
+    source_port: u16,
+    destination_port: u16,
+    protocol: u32,
+}
+
+/// The key of a map, where 64 bits can be written at once.
+#[repr(C, align(8))]
+pub(super) struct Key<K>(MaybeUninit<K>);
+
+impl<K> Deref for Key<K> {
+    type Target = K;
+
+    #[inline(always)]
+    fn deref(&self) -> &K {
+        // SAFETY: `Plain::key`, which alone makes it, writes all of it, and keys are valid whatever their bytes.
+        unsafe { self.0.assume_init_ref() }
+    }
 }
 
 /// Loads a value of the packet.
@@ -94,12 +156,12 @@ pub(super) unsafe fn store<V>(address: usize, value: V) {
     unsafe { *(address as *mut V) = value }
 }
 
-/// Loads an address of the packet, in words as long as can be rather than bytes.
+/// Loads an address of the packet or of a map value, in words as long as can be rather than bytes.
 ///
 /// # Safety
-/// As [`load`].
+/// As [`load`], or within a map value.
 #[inline(always)]
-unsafe fn load_address<A: Address>(address: usize) -> A {
+pub(super) unsafe fn load_address<A: Address>(address: usize) -> A {
     // SAFETY: as the caller promises.
     unsafe {
         if A::LEN == 4 {

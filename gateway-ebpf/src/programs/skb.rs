@@ -256,10 +256,10 @@ impl Ingress for Skb {
     }
 
     #[inline(always)]
-    fn send<F: Family>(&self, way: Way<F::Addr>) -> i32 {
+    fn send<T: Tables>(&self, way: Way<Addr<T>>) -> i32 {
         match way.ethernet {
             Some(_) => self.hand_over(way.ifindex),
-            None => self.redirect::<F>(way.ifindex, &way.next_hop),
+            None => self.redirect::<T::Family>(way.ifindex, &way.next_hop),
         }
     }
 }

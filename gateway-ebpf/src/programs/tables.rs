@@ -5,7 +5,7 @@ use core::{
     mem::offset_of,
 };
 
-use aya_ebpf::btf_maps::{Array, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
+use aya_ebpf::btf_maps::{Array, DevMap, HashMap, LpmTrie, LruHashMap, PerCpuArray, ProgramArray};
 
 use crate::{
     family::{Family, V4, V6},
@@ -44,6 +44,8 @@ pub type ScratchMap<A> = PerCpuArray<Scratch<A>, SCRATCH_SLOTS>;
 pub type Hops<A> = Array<Hop<A>, 1>;
 /// `xdp_next`
 pub type XdpNext = ProgramArray<1>;
+/// `xdp_device`
+pub type XdpDevice = DevMap<1>;
 /// `service_stats`
 pub type Stats = PerCpuArray<ServiceStats, { MAX_SERVICES as usize }>;
 /// `drops`
@@ -67,6 +69,7 @@ pub trait Tables: Copy + 'static {
     fn hop() -> &'static Hops<Addr<Self>>;
     fn handover() -> &'static Hops<Addr<Self>>;
     fn xdp_next() -> &'static XdpNext;
+    fn xdp_device() -> &'static XdpDevice;
 }
 
 /// Counts a packet that goes no further, by the index of its reason.
@@ -231,6 +234,8 @@ macro_rules! tables {
             #[btf_map]
             pub static xdp_next: XdpNext = XdpNext::new();
             #[btf_map]
+            pub static xdp_device: XdpDevice = XdpDevice::new();
+            #[btf_map]
             pub static service_stats: Stats = Stats::new();
             #[btf_map]
             pub static drops: Drops = Drops::new();
@@ -287,6 +292,10 @@ macro_rules! tables {
             #[inline(always)]
             fn xdp_next() -> &'static $crate::programs::tables::XdpNext {
                 &maps::xdp_next
+            }
+            #[inline(always)]
+            fn xdp_device() -> &'static $crate::programs::tables::XdpDevice {
+                &maps::xdp_device
             }
             #[inline(always)]
             fn stats() -> &'static $crate::programs::tables::Stats {

@@ -97,9 +97,12 @@ impl Ingress for Xdp {
     }
 
     #[inline(always)]
-    fn send<F: Family>(&self, way: Way) -> i32 {
-        // SAFETY: the helper takes plain numbers.
-        unsafe { bpf_redirect(way.ifindex, 0) as i32 }
+    fn send<T: Tables>(&self, way: Way) -> i32 {
+        let sent = T::xdp_device().redirect(0, 0).unwrap_or_else(|_| {
+            // SAFETY: the helper takes plain numbers.
+            unsafe { bpf_redirect(way.ifindex, 0) as u32 }
+        });
+        sent as i32
     }
 }
 

@@ -79,14 +79,18 @@ impl DataPath {
     }
 
     /// Lets the driver of the device `name` run the XDP programs before the tc programs, which have to be attached. They decline
-    /// every packet until [`Self::set_hop`]. Changes nothing when all is in order.
+    /// every packet until [`Self::set_hop`], and send what they do not decline by the device `cluster`. Changes nothing when all is in
+    /// order.
     ///
     /// # Errors
     ///
     /// [`Error::Device`] if the kernel refuses.
-    pub fn attach_xdp(&mut self, name: &str) -> Result<(), Error> {
-        let device = Device::by_name(name).ok_or_else(|| Error::NoDevice { name: name.to_owned() })?;
-        xdp::attach(&self.options.pins, self.options.families, &mut self.maps, &device)
+    pub fn attach_xdp(&mut self, name: &str, cluster: &str) -> Result<(), Error> {
+        let device = |name: &str| Device::by_name(name).ok_or_else(|| Error::NoDevice { name: name.to_owned() });
+        let (device, cluster) = (device(name)?, device(cluster)?);
+        let LoadOptions { pins, families, .. } = &self.options;
+        xdp::send_by(pins, &mut self.maps, &cluster)?;
+        xdp::attach(pins, *families, &mut self.maps, &device)
     }
 
     /// The kind of the device `name`, if devices of that kind have no native XDP.

@@ -2,7 +2,12 @@
 
 use std::{fs, io, path::Path};
 
-use aya::{EbpfLoader, maps::MapInfo, programs::Program};
+use aya::{
+    EbpfLoader,
+    maps::{MapInfo, MapType},
+    programs::Program,
+};
+use aya_obj::generated::BPF_F_RDONLY_PROG;
 use sluice_gateway_ebpf::{
     family::{V4, V6},
     maps::{FAMILY_MAPS, SHARED_MAPS},
@@ -222,11 +227,14 @@ fn pinned_shape(path: &Path) -> Result<Option<Shape>, Error> {
         Err(error) if is_not_found(&error) => return Ok(None),
         Err(error) => return Err(unreadable(error)),
     };
+    let map_type = info.map_type().map_err(unreadable)?;
+    // Flags that the kernel adds, and takes from nobody.
+    let own = if map_type == MapType::DevMap { BPF_F_RDONLY_PROG } else { 0 };
     Ok(Some(Shape {
-        map_type: info.map_type().map_err(unreadable)? as u32,
+        map_type: map_type as u32,
         key_size: info.key_size(),
         value_size: info.value_size(),
-        flags: info.map_flags(),
+        flags: info.map_flags() & !own,
         max_entries: info.max_entries(),
     }))
 }

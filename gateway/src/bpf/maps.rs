@@ -4,7 +4,7 @@
 
 use std::{io, path::Path};
 
-use aya::maps::{Array, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, ProgramArray};
+use aya::maps::{Array, DevMap, HashMap, LpmTrie, Map, MapData, MapError, PerCpuArray, ProgramArray};
 use sluice_gateway_ebpf::{
     family::{V4, V6},
     maps::{
@@ -27,6 +27,8 @@ pub struct SharedMaps {
     pub icmp_budget: PerCpuArray<MapData, IcmpBudget>,
     /// The XDP program of the family whose program the device does not name, at index 0.
     pub xdp_next: ProgramArray<MapData>,
+    /// The cluster link as a device that XDP redirects to, at index 0.
+    pub xdp_device: DevMap<MapData>,
 }
 
 /// The maps of one family, and its sweep program.
@@ -97,6 +99,7 @@ impl SharedMaps {
             config: open(dir, "config")?,
             icmp_budget: open(dir, "icmp_budget")?,
             xdp_next: open(dir, "xdp_next")?,
+            xdp_device: open(dir, "xdp_device")?,
         })
     }
 }

@@ -5,7 +5,7 @@
 
 use std::{fs, io};
 
-use aya::programs::Xdp;
+use aya::{maps::xdp::XdpMapError, programs::Xdp};
 use aya_obj::programs::XdpAttachType;
 use tracing::info;
 
@@ -39,6 +39,19 @@ const WITHOUT_XDP: [&str; 5] = ["ipvlan", "macsec", "macvlan", "vlan", "vxlan"];
 pub(super) fn without_xdp(device: &Device) -> Result<Option<String>, Error> {
     let facts = rtnl::xdp_device(device.index).map_err(Error::device("ask for the kind", &device.name))?;
     Ok(facts.kind.filter(|kind| WITHOUT_XDP.contains(&kind.as_str())))
+}
+
+/// Names the device that the programs send by. It is written each time, since the same index may have been written by the daemon of a
+/// namespace that is about to go. The kernel forgets it with the device.
+pub(super) fn send_by(pins: &Pins, maps: &mut Maps, cluster: &Device) -> Result<(), Error> {
+    let path = pins.path("xdp_device");
+    maps.shared.xdp_device.set(0, cluster.index, None, 0).map_err(|error| {
+        let source = match error {
+            XdpMapError::MapError(source) => source,
+            other => io::Error::other(other).into(),
+        };
+        Error::Map { path, source: Box::new(source) }
+    })
 }
 
 /// Sees to it that the driver of `device` runs the XDP programs of `families`.

@@ -141,7 +141,7 @@ impl Xdp {
 /// Brings the programs to the external device; the reason, if it has none to take them.
 fn attach(ways: &Ways, data_path: &mut DataPath) -> Result<(), String> {
     let external = &ways.external.name;
-    data_path.attach_xdp(external).map_err(|error| {
+    data_path.attach_xdp(external, &ways.cluster.name).map_err(|error| {
         let code = match &error {
             bpf::Error::Device { source, .. } => source.raw_os_error(),
             _ => None,

@@ -22,7 +22,7 @@ fn a_restart_reuses_maps_with_their_contents() -> Result<()> {
             pod.attach(&first)?;
         }
         let (maps, programs) = (pod.map_ids(BOTH)?, pod.attached_ids(BOTH)?);
-        assert_eq!((maps.len(), programs.len()), (21, 6), "{hook:?}");
+        assert_eq!((maps.len(), programs.len()), (22, 6), "{hook:?}");
 
         let second = pod.start(BOTH)?;
         assert_eq!(pod.map_ids(BOTH)?, maps, "{hook:?}");

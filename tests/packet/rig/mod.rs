@@ -43,6 +43,8 @@ pub fn by_xdp(test: fn()) {
     test();
 }
 
+/// A device that there is in every network namespace; nothing is sent by it.
+const LOOPBACK: u32 = 1;
 /// MTU of the external link in these tests.
 pub const EXTERNAL_MTU: u32 = 1500;
 /// MTU of the cluster link in these tests.
@@ -84,6 +86,7 @@ impl<N: Net> Rig<N> {
         let mut rig =
             Self { ebpf, by_xdp: BY_XDP.get(), redirected_by_xdp: AtomicUsize::new(0), family: PhantomData };
         rig.set_hop(|_| {});
+        rig.set_xdp_device(LOOPBACK);
         rig.configure(|_| {});
         rig.set_target(TARGET, |_| {});
         rig.set_service(VIP_PORT, 6, |_| {});

@@ -1,6 +1,6 @@
 //! What the programs are told, and what they count.
 
-use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie};
+use aya::maps::{Array, HashMap, LpmTrie, MapData, PerCpuArray, lpm_trie, xdp::DevMap};
 use sluice_gateway_ebpf::{
     maps::{Config, Hop, RangeKey, Service, ServiceKey, ServiceStats, TARGET_ACTIVE, Target, Timeouts},
     verdict::Drop,
@@ -31,6 +31,13 @@ impl<N: Net> Rig<N> {
     /// Writes what the XDP program is told, after `change`.
     pub fn set_hop(&mut self, change: impl FnOnce(&mut Hop<N::Addr>)) {
         self.tell("hop", change);
+    }
+
+    /// Writes by which device the XDP program sends; 0: none is known.
+    pub fn set_xdp_device(&mut self, index: u32) {
+        let mut map: DevMap<_> =
+            self.ebpf.map_mut("xdp_device").expect("xdp_device").try_into().expect("device map");
+        map.set(0, index, None, 0).expect("write the device");
     }
 
     /// Writes what the tc program is told, after `change`.

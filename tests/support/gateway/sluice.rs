@@ -82,10 +82,21 @@ impl Sluice {
 
     /// What bpftool says of a pinned program.
     pub fn program(&self, topology: &Topology, program: &str) -> Result<serde_json::Value> {
-        let pin = format!("/sys/fs/bpf/sluice/v{SCHEMA_VERSION}/{}/{program}", self.gateway_id);
+        self.bpftool(topology, &["prog", "show"], program, &[])
+    }
+
+    /// What `bpftool COMMAND pinned PIN REST` says, of the pin `name`.
+    pub fn bpftool(
+        &self,
+        topology: &Topology,
+        command: &[&str],
+        name: &str,
+        rest: &[&str],
+    ) -> Result<serde_json::Value> {
+        let pin = format!("/sys/fs/bpf/sluice/v{SCHEMA_VERSION}/{}/{name}", self.gateway_id);
         let mut bpftool = self.confined(topology, Path::new("/usr/sbin/bpftool"));
-        let output =
-            bpftool.args(["-j", "prog", "show", "pinned", &pin]).output().context("running bpftool")?;
+        bpftool.arg("-j").args(command).args(["pinned", &pin]).args(rest);
+        let output = bpftool.output().context("running bpftool")?;
         serde_json::from_slice(&output.stdout)
             .with_context(|| format!("bpftool: {}", String::from_utf8_lossy(&output.stderr)))
     }
