@@ -86,7 +86,8 @@ impl DataPath {
     ///
     /// [`Error::Device`] if the kernel refuses.
     pub fn attach_xdp(&mut self, name: &str, cluster: &str) -> Result<(), Error> {
-        let device = |name: &str| Device::by_name(name).ok_or_else(|| Error::NoDevice { name: name.to_owned() });
+        let device =
+            |name: &str| Device::by_name(name).ok_or_else(|| Error::NoDevice { name: name.to_owned() });
         let (device, cluster) = (device(name)?, device(cluster)?);
         let LoadOptions { pins, families, .. } = &self.options;
         xdp::send_by(pins, &mut self.maps, &cluster)?;

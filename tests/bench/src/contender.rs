@@ -37,11 +37,13 @@ pub enum Contender {
     LineTc,
     /// An XDP program that redirects, and does nothing else.
     RedirectXdp,
-    /// An XDP program that finds the flow in a table of the kernel's, and redirects. IPv4.
+    /// An XDP program that redirects by a device map, as Sluice does, and does nothing else.
+    DeviceXdp,
+    /// An XDP program that finds the flow in a table of the kernel's, and redirects by a device map. IPv4.
     LookupXdp,
-    /// An XDP program that finds the flow in a table of its own, and redirects. IPv4.
+    /// An XDP program that finds the flow in a table of its own, and redirects by a device map. IPv4.
     TableXdp,
-    /// An XDP program that writes to a cache line of the flow, and redirects. IPv4.
+    /// An XDP program that writes to a cache line of the flow, and redirects by a device map. IPv4.
     LineXdp,
     /// An XDP program that drops: the generator's own limit.
     DropXdp,
@@ -72,6 +74,7 @@ impl Contender {
             Self::TableTc => "tc own table",
             Self::LineTc => "tc cache line",
             Self::RedirectXdp => "XDP redirect",
+            Self::DeviceXdp => "XDP by device map",
             Self::LookupXdp => "XDP lookup",
             Self::TableXdp => "XDP own table",
             Self::LineXdp => "XDP cache line",
@@ -96,6 +99,7 @@ impl Contender {
             self,
             Self::SluiceXdp
                 | Self::RedirectXdp
+                | Self::DeviceXdp
                 | Self::LookupXdp
                 | Self::TableXdp
                 | Self::LineXdp
@@ -113,6 +117,7 @@ impl Contender {
             Self::TableTc => Some("search_tc"),
             Self::LineTc => Some("line_tc"),
             Self::RedirectXdp => Some("redirect_xdp"),
+            Self::DeviceXdp => Some("device_xdp"),
             Self::LookupXdp => Some("lookup_xdp"),
             Self::TableXdp => Some("search_xdp"),
             Self::LineXdp => Some("line_xdp"),

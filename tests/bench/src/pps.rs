@@ -1,6 +1,6 @@
 //! Packets per second of one core.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use sluice_bench::contender::{Contender, UDP_TIMEOUT};
 use sluice_bench::report::Section;
 use sluice_bench::rig::{Peer, Rig};
@@ -26,12 +26,13 @@ const MACVLAN: [Contender; 8] = [
     Contender::NeighbourTc,
     Contender::PeerTc,
 ];
-const VETH: [Contender; 6] = [
+const VETH: [Contender; 7] = [
     Contender::SluiceXdp,
     Contender::SluiceTc,
     Contender::IptablesLegacy,
     Contender::RedirectTc,
     Contender::RedirectXdp,
+    Contender::DeviceXdp,
     Contender::DropXdp,
 ];
 const NAPI_PEER: [Contender; 4] =
@@ -89,8 +90,7 @@ fn macvlan(effort: Effort) -> Result<()> {
         let found = turns(&mut taking_part, workload, effort)?;
         tell(SECTION, name, &taking_part, &found);
         if workload == Workload::USUAL {
-            let [sluice, iptables, _, _, _, redirect, ..] = &found[..] else { continue };
-            tc_goals(SECTION, name, sluice, iptables, redirect);
+            tc_goals(SECTION, name, &taking_part, &found)?;
         }
     }
     drop(rigs);
@@ -125,9 +125,10 @@ fn veth(effort: Effort) -> Result<()> {
     let mut rigs: Vec<&mut Rig> = all.iter_mut().collect();
     let found = turns(&mut rigs, Workload::USUAL, effort)?;
     tell(SECTION, "1000 flows", &rigs, &found);
-    let [sluice, _, iptables, _, redirect, _] = &found[..] else { return Ok(()) };
-    beside(SECTION, "1000 flows", ("sluice XDP", sluice), ("iptables-legacy", iptables), 6.0);
-    beside(SECTION, "1000 flows", ("sluice XDP", sluice), ("XDP redirect", redirect), 0.9);
+    for (other, goal) in [(Contender::IptablesLegacy, 6.0), (Contender::RedirectXdp, 0.9)] {
+        let sluice = of(Contender::SluiceXdp, &rigs, &found)?;
+        beside(SECTION, "1000 flows", sluice, of(other, &rigs, &found)?, goal);
+    }
     drop(all);
     phase.done(1);
     by_traffic(SECTION, Contender::SluiceXdp, (External::Veth, Peer::Napi), effort)
@@ -138,10 +139,10 @@ fn veth(effort: Effort) -> Result<()> {
 fn million(effort: Effort) -> Result<()> {
     const SECTION: Section = Section("what a million flows cost");
     use Contender::{
-        LineTc, LineXdp, LookupTc, LookupXdp, PeerTc, RedirectXdp, SluiceTc, SluiceXdp, TableTc, TableXdp,
+        DeviceXdp, LineTc, LineXdp, LookupTc, LookupXdp, PeerTc, SluiceTc, SluiceXdp, TableTc, TableXdp,
     };
     const TC: [Contender; 5] = [SluiceTc, PeerTc, LookupTc, TableTc, LineTc];
-    const XDP: [Contender; 5] = [SluiceXdp, RedirectXdp, LookupXdp, TableXdp, LineXdp];
+    const XDP: [Contender; 5] = [SluiceXdp, DeviceXdp, LookupXdp, TableXdp, LineXdp];
     let mut phase = Phase::begin("a million flows", 2);
     let hooks = [(TC, External::Macvlan, Peer::Plain), (XDP, External::Veth, Peer::Napi)];
     for (done, (contenders, external, peer)) in hooks.into_iter().enumerate() {
@@ -171,15 +172,27 @@ fn napi_peer(effort: Effort) -> Result<()> {
     let mut rigs: Vec<&mut Rig> = rigs.iter_mut().collect();
     let found = turns(&mut rigs, Workload::USUAL, effort)?;
     tell(SECTION, "1000 flows", &rigs, &found);
-    let [sluice, iptables, redirect, _] = &found[..] else { return Ok(()) };
-    tc_goals(SECTION, "1000 flows", sluice, iptables, redirect);
+    tc_goals(SECTION, "1000 flows", &rigs, &found)?;
     phase.done(1);
     Ok(())
 }
 
-fn tc_goals(section: Section, figure: &str, sluice: &Rounds, iptables: &Rounds, redirect: &Rounds) {
-    beside(section, figure, ("sluice tc", sluice), ("iptables-legacy", iptables), 2.4);
-    beside(section, figure, ("sluice tc", sluice), ("tc redirect", redirect), 0.95);
+fn tc_goals(section: Section, figure: &str, rigs: &[&mut Rig], found: &[Rounds]) -> Result<()> {
+    for (other, goal) in [(Contender::IptablesLegacy, 2.4), (Contender::RedirectTc, 0.95)] {
+        beside(section, figure, of(Contender::SluiceTc, rigs, found)?, of(other, rigs, found)?, goal);
+    }
+    Ok(())
+}
+
+/// A contender's name and rates.
+fn of<'f>(
+    contender: Contender,
+    rigs: &[&mut Rig],
+    found: &'f [Rounds],
+) -> Result<(&'static str, &'f Rounds)> {
+    let name = contender.name();
+    let index = rigs.iter().position(|rig| rig.contender() == contender);
+    Ok((name, &found[index.with_context(|| format!("{name} took no part"))?]))
 }
 
 /// Packets per second of each, in each round.

@@ -4,7 +4,7 @@ use std::net::Ipv4Addr;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, ensure};
-use aya::maps::{Array, PerCpuArray};
+use aya::maps::{Array, PerCpuArray, xdp::DevMap};
 use aya::programs::{
     SchedClassifier, TcAttachType, TestRun as _, TestRunAttrs, TestRunOptions, Xdp, XdpMode, tc,
 };
@@ -76,11 +76,16 @@ impl Programs {
         })
     }
 
-    /// Where the redirects send to; `neighbour`: for the one that lets the kernel write its address into the frame.
+    /// Where the redirects send to: a device of `netns`. `neighbour`: for the one that lets the kernel write its address into the
+    /// frame.
     ///
     /// # Errors
-    /// If the kernel refuses to write a map.
-    pub fn redirect_to(&mut self, device: u32, neighbour: Ipv4Addr) -> Result<()> {
+    /// If there is no such device, or the kernel refuses to write a map.
+    pub fn redirect_to(&mut self, netns: &Netns, device: &str, neighbour: Ipv4Addr) -> Result<()> {
+        let device = ifindex(netns, device)?;
+        let map = self.ebpf.map_mut("egress_device").context("no map egress_device")?;
+        let mut map: DevMap<_> = map.try_into().context("egress_device")?;
+        netns.run(|| map.set(0, device, None, 0).context("writing the device"))?;
         self.array::<u32>("egress")?.set(0, device, 0).context("writing where to redirect")?;
         let neighbour = u32::from(neighbour).to_be();
         self.array::<u32>("next_hop")?.set(0, neighbour, 0).context("writing the neighbour")

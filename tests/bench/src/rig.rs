@@ -92,7 +92,7 @@ impl Rig {
             _ => programs.attach_tc("sink_tc", &topology.node, "pod0")?,
         }
         if let IpAddr::V4(neighbour) = Family::V4.plan().node {
-            programs.redirect_to(ifindex(&topology.pod, "eth0")?, neighbour)?;
+            programs.redirect_to(&topology.pod, "eth0", neighbour)?;
         }
         match contender.program() {
             Some(name) if contender.is_xdp() => programs.attach_xdp(name, &topology.pod, "net1")?,

@@ -14,7 +14,7 @@ mod sink;
 
 use aya_ebpf::{
     bindings::{TC_ACT_SHOT, TC_ACT_UNSPEC, bpf_redir_neigh, bpf_redir_neigh__bindgen_ty_1, xdp_action},
-    btf_maps::{Array, HashMap, PerCpuArray},
+    btf_maps::{Array, DevMap, HashMap, PerCpuArray},
     helpers::generated::{bpf_redirect, bpf_redirect_neigh, bpf_redirect_peer},
     macros::{btf_map, classifier, xdp},
     programs::{TcContext, XdpContext},
@@ -39,6 +39,9 @@ pub static owners: Array<u32, { (WATCHED_PORTS as usize) << 16 }> = Array::new()
 /// Index of the device that the bare redirects send to.
 #[btf_map]
 pub static egress: Array<u32, 1> = Array::new();
+/// The same device, for XDP programs that send as a gateway does.
+#[btf_map]
+pub static egress_device: DevMap<1> = DevMap::new();
 /// IPv4 address of the neighbour that is redirected to, network byte order.
 #[btf_map]
 pub static next_hop: Array<u32, 1> = Array::new();
@@ -121,33 +124,41 @@ pub fn redirect_xdp(_: XdpContext) -> u32 {
     }
 }
 
+// A bare redirect by a device map, XDP.
+#[xdp]
+pub fn device_xdp(_: XdpContext) -> u32 {
+    by_device()
+}
+
+#[inline(always)]
+fn by_device() -> u32 {
+    egress_device.redirect(0, 0).unwrap_or(xdp_action::XDP_ABORTED)
+}
+
 // Finds the flow, and redirects: XDP.
 #[xdp]
 pub fn lookup_xdp(context: XdpContext) -> u32 {
-    match (limit::look_up(Frame::of_xdp(&context)), egress.get(0)) {
-        // SAFETY: the helper takes plain numbers.
-        (Some(()), Some(device)) => unsafe { bpf_redirect(*device, 0) as u32 },
-        _ => xdp_action::XDP_PASS,
+    match limit::look_up(Frame::of_xdp(&context)) {
+        Some(()) => by_device(),
+        None => xdp_action::XDP_PASS,
     }
 }
 
 // Finds the flow in a table of its own, and redirects: XDP.
 #[xdp]
 pub fn search_xdp(context: XdpContext) -> u32 {
-    match (limit::search(Frame::of_xdp(&context)), egress.get(0)) {
-        // SAFETY: the helper takes plain numbers.
-        (Some(()), Some(device)) => unsafe { bpf_redirect(*device, 0) as u32 },
-        _ => xdp_action::XDP_PASS,
+    match limit::search(Frame::of_xdp(&context)) {
+        Some(()) => by_device(),
+        None => xdp_action::XDP_PASS,
     }
 }
 
 // Writes to the flow's cache line, and redirects: XDP.
 #[xdp]
 pub fn line_xdp(context: XdpContext) -> u32 {
-    match (limit::touch(Frame::of_xdp(&context)), egress.get(0)) {
-        // SAFETY: the helper takes plain numbers.
-        (Some(()), Some(device)) => unsafe { bpf_redirect(*device, 0) as u32 },
-        _ => xdp_action::XDP_PASS,
+    match limit::touch(Frame::of_xdp(&context)) {
+        Some(()) => by_device(),
+        None => xdp_action::XDP_PASS,
     }
 }
 
