@@ -13,6 +13,8 @@ use crate::stream::Stream;
 /// By what Sluice is named in the field that Kube-OVN's ConfigMap has for the image.
 const IMAGE: &str = concat!("sluice-gateway:", env!("CARGO_PKG_VERSION"));
 const CONTAINER: &str = "lb-svc";
+/// The script that it runs there.
+const SCRIPT: &str = "/kube-ovn/lb-svc.sh";
 /// The pods' router on the cluster's only node, as Kube-OVN would say in `ovn.kubernetes.io/gateway`.
 const CLUSTER_GATEWAY: &str = "10.244.1.1";
 /// The Service's ports and their target ports, in an order in which the original loses the second.
@@ -64,15 +66,21 @@ fn operations(case: &Case, cluster_ip: &str) -> Vec<String> {
     operations
 }
 
-/// Runs operations as Kube-OVN does, which takes any byte on standard error for a failure.
+/// Runs operations as Kube-OVN does, which takes any byte on standard error for a failure: in words, as its development branch, and then in
+/// a line for a shell, as its release 1.16.2.
 fn perform(case: &Case, pod: &str, operations: &[String]) {
     for operation in operations {
-        let mut kubectl = case.cluster.kubectl_command().unwrap();
-        kubectl.args(["--namespace", &case.namespace, "exec", pod, "--container", CONTAINER, "--"]);
-        let output =
-            kubectl.args(["bash", "/kube-ovn/lb-svc.sh"]).args(operation.split(' ')).output().unwrap();
-        let said = String::from_utf8_lossy(&output.stderr);
-        assert!(output.status.success() && said.is_empty(), "{operation}: {}: {said}", output.status);
+        let words = [&["bash", SCRIPT][..], &operation.split(' ').collect::<Vec<_>>()].concat();
+        // Where there are no rules, the line ends with a blank.
+        let blank = if operation.contains(' ') { "" } else { " " };
+        let line = format!("bash {SCRIPT} {operation}{blank}");
+        for arguments in [&words[..], &["/bin/bash", "-c", &line]] {
+            let mut kubectl = case.cluster.kubectl_command().unwrap();
+            kubectl.args(["--namespace", &case.namespace, "exec", pod, "--container", CONTAINER, "--"]);
+            let output = kubectl.args(arguments).output().unwrap();
+            let said = String::from_utf8_lossy(&output.stderr);
+            assert!(output.status.success() && said.is_empty(), "{arguments:?}: {}: {said}", output.status);
+        }
     }
 }
 

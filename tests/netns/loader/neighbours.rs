@@ -167,7 +167,7 @@ fn a_hundred_namespaces_leak_no_map() -> Result<()> {
         pod.start(V4)?;
         maps.extend(pod.map_ids(V4)?);
     }
-    assert_eq!(maps.len(), 1300);
+    assert_eq!(maps.len(), 1400);
     let last = Pod::new(&bpffs, "last", Hook::Tcx)?;
     last.start(V4)?;
     no_dead_sibling_is_left(&last, || {

@@ -75,7 +75,7 @@ fn four_capabilities_are_enough() -> Result<()> {
                 }
                 let attached = bpf::attachments(&pod.pins, BOTH, &devices(), hook)?;
                 assert!(attached.iter().all(|a| a.program_id.is_some()), "{attached:?}");
-                assert_eq!(bpf::map_use(&pod.pins, BOTH)?.len(), 21);
+                assert_eq!(bpf::map_use(&pod.pins, BOTH)?.len(), 22);
                 Maps::open_pinned(&pod.pins.dir())?;
                 Ok(bpf::cleanup(&pod.pins)?)
             })

@@ -65,10 +65,15 @@ impl KubeOvnPod {
         Ok(command)
     }
 
-    /// Runs an operation as Kube-OVN does.
+    /// Runs an operation as Kube-OVN does: as 1.16.2, by a line for a shell.
     pub fn exec(&self, topology: &Topology, operation: &str) -> Result<Output> {
-        let mut command = self.command(topology, "bash")?;
-        command.arg(SCRIPT).args(operation.split(' ')).output().context("running the operation")
+        // Where there are no rules, the line ends with a blank.
+        let blank = if operation.contains(' ') { "" } else { " " };
+        let mut command = self.command(topology, "/bin/bash")?;
+        command
+            .args(["-c", &format!("bash {SCRIPT} {operation}{blank}")])
+            .output()
+            .context("running the operation")
     }
 
     /// Runs operations, each of which Kube-OVN must take for a success: exit code 0, and nothing on standard error.
