@@ -25,12 +25,12 @@ use nix::{
 };
 use sluice_gateway_ebpf::{
     conntrack::State,
-    maps::{FlowKey, Owner, Reply as _, ReplyKey, SWEEP_EXPIRED, SWEEP_REPLIES},
+    maps::{Activity, Flow, FlowKey, Owner, Reply as _, ReplyKey, SWEEP_EXPIRED, SWEEP_REPLIES},
 };
 
 use crate::{
     build::{Tcp, read, tcp, udp},
-    rig::{Net, Outcome, REDIRECT, Rig, SHOT, TARGET, TARGET_PORT, VIP_PORT},
+    rig::{Context, Net, Outcome, REDIRECT, Rig, SHOT, TARGET, TARGET_PORT, VIP_PORT, clock, sweep_request},
 };
 
 const TCP: u8 = 6;
@@ -215,13 +215,29 @@ fn owners<N: Net>(rig: &Rig<N>) -> HashMap<(u32, u16), Owner<N::Addr>> {
     rig.replies().into_iter().map(|(key, reply)| ((key.protocol, key.snat_port), reply.owner())).collect()
 }
 
-/// What must hold whenever nothing runs: no flow is half deleted, each holds the reservation that it names (so that no two
+/// Deletes flows that a program has marked deleted, and whose entries are still there. A map may refuse to delete where a CPU does not get a
+/// bucket's lock in time (Linux 6.15, or 6.2 and before), which is the sweep's to mend after two seconds. A machine that is taken away for so long is
+/// rare, so that more than one at a time is a fault of ours.
+fn finish_refused<N: Net>(rig: &mut Rig<N>) {
+    let refused: Vec<_> =
+        rig.flows().into_iter().filter(|(_, flow)| flow.state == State::Deleted as u8).collect();
+    assert!(refused.len() <= 1, "half deleted: {refused:?}");
+    for (key, flow) in refused {
+        eprintln!("half deleted: {key:?}");
+        // As the sweep marks what it has seen so.
+        let activity = Activity::new(clock().wrapping_sub(3), Activity::MAX_BYTES).0;
+        rig.put_flow(key, Flow { activity, ..flow });
+        assert_eq!(rig.run("sweep", &sweep_request(SWEEP_EXPIRED, &[key]), Context::default()).verdict, 1);
+    }
+}
+
+/// What must hold whenever nothing runs: no flow is half deleted but what the sweep mends, each holds the reservation that it names (so that no two
 /// name the same), and as many are counted as there are. Nothing was dropped but what lost a race, or its flow.
-fn audit<N: Net>(rig: &Rig<N>) {
+fn audit<N: Net>(rig: &mut Rig<N>) {
+    finish_refused(rig);
     let owners = owners(rig);
     let flows = rig.flows();
     for (key, flow) in &flows {
-        assert_ne!(flow.state, State::Deleted as u8, "half deleted: {key:?}");
         let expected = Owner { client: key.client, client_port: key.client_port, target: flow.target };
         let owner = owners.get(&(key.protocol, flow.snat_port));
         assert_eq!(owner, Some(&expected), "another owns the port of {key:?}: {flow:?}");

@@ -97,7 +97,7 @@ fn flow<T: Tables>(skb: &Skb, index: u32, flush: bool) -> i32 {
 }
 
 /// Whether a flow has been marked deleted for [`ORPHAN_AGE`], by the sweep's own reckoning: whoever marked it deletes it in the next
-/// instant, unless the map refused (a bucket's lock held on the same CPU, Linux before 6.2).
+/// instant, unless the map refused (a bucket's lock held on the same CPU, Linux before 6.2; or not to be had in time, since 6.15).
 #[inline(always)]
 fn is_stuck(flow: *mut Flow) -> bool {
     // SAFETY: within a map value.

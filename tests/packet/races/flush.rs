@@ -40,9 +40,9 @@ fn run<N: Net>(protocol: u8, open: bool, twice: bool) {
             flushed += deleted;
         }
         kept += rig.flows().len();
-        audit(&rig);
+        audit(&mut rig);
         settle(&rig, &peers);
-        audit(&rig);
+        audit(&mut rig);
         drain(&mut rig);
     });
     assert!(kept > 0 && flushed > 0, "one side always came first: kept {kept}, flushed {flushed}");

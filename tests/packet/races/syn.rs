@@ -25,7 +25,7 @@ fn two_cpus_race_one_first_packet<N: Net>() {
         assert_eq!((rig.flows().len(), rig.reserved().len()), (peers.len(), peers.len()));
         assert_eq!(rig.stats().flows_opened - before.flows_opened, u64::from(BATCH));
         assert!(rig.drops().is_empty(), "{:?}", rig.drops());
-        audit(&rig);
+        audit(&mut rig);
         settle(&rig, &peers);
         drain(&mut rig);
     });

@@ -119,7 +119,7 @@ fn run<N: Net>(protocol: u8, rival: Rival, answered: bool, prepare: fn(&mut Rig<
         let contests = contests::<N>(protocol);
         occupy(&mut rig, &contests, answered);
         prepare(&mut rig);
-        audit(&rig);
+        audit(&mut rig);
         let newcomers: Vec<_> = contests.iter().map(|contest| contest.newcomer.first()).collect();
         let rivals: Vec<_> = contests.iter().map(|contest| rival.frame(contest)).collect();
         let outcomes = contest(
@@ -127,7 +127,7 @@ fn run<N: Net>(protocol: u8, rival: Rival, answered: bool, prepare: fn(&mut Rig<
             |i| rig.forward(&newcomers[i]),
             |i| rig.run(rival.program(), &rivals[i], Context::default()),
         );
-        audit(&rig);
+        audit(&mut rig);
         let states: HashMap<_, _> =
             rig.flows().into_iter().map(|(key, flow)| (bytemuck::bytes_of(&key).to_vec(), flow)).collect();
         for (contest, (newcomer, other)) in contests.iter().zip(&outcomes) {
@@ -155,7 +155,7 @@ fn run<N: Net>(protocol: u8, rival: Rival, answered: bool, prepare: fn(&mut Rig<
         }
         let parties: Vec<_> = contests.iter().flat_map(|c| [c.newcomer, c.owner, c.other]).collect();
         settle(&rig, &parties);
-        audit(&rig);
+        audit(&mut rig);
         drain(&mut rig);
     });
     assert!(taken > 0, "{rival:?}: no reservation was taken over");
